@@ -1,0 +1,180 @@
+// What surrounds every handler? One wrapper for each shape of call: whatever a handler or a caller does, the call ends once, with a status
+// that can be read, and the process lives. An async handler that rejects would otherwise end it, and bytes that do not decode would
+// otherwise be answered INTERNAL before any handler runs.
+
+import type { handleBidiStreamingCall, handleServerStreamingCall, handleUnaryCall, Metadata, MethodDefinition, ServerDuplexStream, ServerWritableStream, UntypedHandleCall, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { TraceContext } from "../domain/new-task.js";
+import type { Log } from "../telemetry/log.js";
+import { refusalOf, refuse, toServiceError } from "./status.js";
+import { parseTraceContext } from "./validate-trace.js";
+
+/** What takes the place of a message whose bytes do not decode. */
+export const MALFORMED = Object.freeze({ malformed: true });
+
+/** The call that a handler answers. */
+export interface CallContext {
+  readonly namespace: string;
+  /** W3C trace context of the caller, if it sent one. */
+  readonly traceContext: TraceContext | null;
+  /** Whether the caller is gone: cancelled, disconnected or beyond its deadline. */
+  readonly gone: () => boolean;
+  /** Calls back once when the caller goes. */
+  readonly onGone: (callback: () => void) => void;
+}
+
+/** A handler of one request with one answer. It throws `RefusedCall` to refuse. */
+export type UnaryHandler<Request, Response> = (request: Request, context: CallContext) => Promise<Response>;
+/** A handler of one request with many answers; the stream ends when it resolves. */
+export type ServerStreamHandler<Request, Response> = (request: Request, context: CallContext, stream: ServerWritableStream<Request, Response>) => Promise<void>;
+/** A handler of a stream in both directions. It ends the stream itself; what it throws ends it too. Messages may be MALFORMED. */
+export type BidiHandler<Request, Response> = (stream: ServerDuplexStream<Request, Response>, context: CallContext) => Promise<void>;
+
+/** A handler for a method, by its shape. */
+type HandlerOf<M> =
+  M extends MethodDefinition<infer Request, infer Response>
+    ? M extends { requestStream: true }
+      ? BidiHandler<Request, Response>
+      : M extends { responseStream: true }
+        ? ServerStreamHandler<Request, Response>
+        : UnaryHandler<Request, Response>
+    : never;
+
+/** Handlers of a service; a method without one answers UNIMPLEMENTED. */
+export type Handlers<Definition> = { readonly [Method in keyof Definition]?: HandlerOf<Definition[Method]> };
+
+/** A service ready to be added to a server. */
+export interface WrappedService {
+  readonly name: string;
+  readonly definition: Readonly<Record<string, MethodDefinition<unknown, unknown>>>;
+  readonly implementation: UntypedServiceImplementation;
+  /** Ends calls that would otherwise last, with SERVER_DRAINING. */
+  readonly drain: () => void;
+}
+
+const NAMESPACE_KEY = "leasehold-namespace";
+const DEFAULT_NAMESPACE = "default";
+const wrapped = new WeakSet<UntypedHandleCall>();
+
+/** Whether a registered handler went through here. */
+export function isWrapped(handler: UntypedHandleCall): boolean {
+  return wrapped.has(handler);
+}
+
+/** Wraps every method of a service, those without a handler as well. */
+export function wrapService<Definition extends object>(definition: Definition, handlers: Handlers<Definition>, log: Log, drain: () => void): WrappedService {
+  const methods = Object.entries(definition) as [string, MethodDefinition<unknown, unknown>][];
+  const implementation: UntypedServiceImplementation = {};
+  for (const [name, method] of methods) {
+    const handler = wrapHandler(method, (handlers as Readonly<Record<string, unknown>>)[name], log);
+    wrapped.add(handler);
+    implementation[name] = handler;
+  }
+  const safe = methods.map(([name, method]) => [name, { ...method, requestDeserialize: safely(method.requestDeserialize) }] as const);
+  return { name: methods[0]?.[1].path.split("/")[1] ?? "", definition: Object.fromEntries(safe), implementation, drain };
+}
+
+/** A deserializer that answers MALFORMED instead of throwing. */
+export function safely<T>(deserialize: (bytes: Buffer) => T): (bytes: Buffer) => T {
+  return (bytes) => {
+    try {
+      return deserialize(bytes);
+    } catch {
+      return MALFORMED as T;
+    }
+  };
+}
+
+function wrapHandler(method: MethodDefinition<unknown, unknown>, handler: unknown, log: Log): UntypedHandleCall {
+  const missing = async (): Promise<never> => refuse("NOT_IMPLEMENTED", { message: `${method.path} is not implemented by this server yet.` });
+  const use = handler ?? missing;
+  if (method.requestStream) return bidi(method.path, use as BidiHandler<unknown, unknown>, log);
+  if (method.responseStream) return serverStream(method.path, use as ServerStreamHandler<unknown, unknown>, log);
+  return unary(method.path, use as UnaryHandler<unknown, unknown>, log);
+}
+
+function unary<Request, Response>(method: string, handler: UnaryHandler<Request, Response>, log: Log): handleUnaryCall<Request, Response> {
+  return (call, callback) => {
+    const answer = async (): Promise<void> => {
+      let response: Response;
+      try {
+        response = await handler(decoded(call.request), contextOf(call));
+      } catch (error) {
+        callback(toServiceError(refusalOf(error, log, method)));
+        return;
+      }
+      callback(null, response);
+    };
+    answer().catch((error: unknown) => log.error({ err: error, method }, "an answer could not be sent"));
+  };
+}
+
+function serverStream<Request, Response>(
+  method: string,
+  handler: ServerStreamHandler<Request, Response>,
+  log: Log,
+): handleServerStreamingCall<Request, Response> {
+  return (call) => {
+    const answer = async (): Promise<void> => {
+      try {
+        await handler(decoded(call.request), contextOf(call), call);
+        if (!call.cancelled && !call.writableEnded) call.end();
+      } catch (error) {
+        endWithError(call, error, log, method);
+      }
+    };
+    answer().catch((error: unknown) => log.error({ err: error, method }, "an answer could not be sent"));
+  };
+}
+
+function bidi<Request, Response>(method: string, handler: BidiHandler<Request, Response>, log: Log): handleBidiStreamingCall<Request, Response> {
+  return (call) => {
+    const answer = async (): Promise<void> => {
+      try {
+        await handler(call, contextOf(call));
+      } catch (error) {
+        endWithError(call, error, log, method);
+      }
+    };
+    answer().catch((error: unknown) => log.error({ err: error, method }, "an answer could not be sent"));
+  };
+}
+
+/** Ends a stream with an error, once; what was written before is sent first. */
+export function endWithError(
+  call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
+  error: unknown,
+  log: Log,
+  method: string,
+): void {
+  const refusal = refusalOf(error, log, method);
+  // After the end an error event would have no status to send and nobody to read it.
+  if (!call.cancelled && !call.writableEnded) call.emit("error", toServiceError(refusal));
+}
+
+function decoded<Request>(request: Request): Request {
+  if (request === MALFORMED) refuse("MALFORMED_MESSAGE");
+  return request;
+}
+
+interface AnyCall {
+  readonly cancelled: boolean;
+  readonly metadata: Metadata;
+  once(event: "cancelled", listener: () => void): unknown;
+}
+
+function contextOf(call: AnyCall): CallContext {
+  const namespace = single(call.metadata, NAMESPACE_KEY) ?? DEFAULT_NAMESPACE;
+  // Until there are credentials that name namespaces, only the default one exists for anybody.
+  if (namespace !== DEFAULT_NAMESPACE) refuse("NAMESPACE_DENIED");
+  const traceparent = single(call.metadata, "traceparent");
+  const traceContext =
+    traceparent === undefined
+      ? null
+      : parseTraceContext({ traceparent, tracestate: single(call.metadata, "tracestate") ?? "", baggage: single(call.metadata, "baggage") ?? "" });
+  return { namespace, traceContext, gone: () => call.cancelled, onGone: (callback) => void call.once("cancelled", callback) };
+}
+
+function single(metadata: Metadata, key: string): string | undefined {
+  const value = metadata.get(key)[0];
+  return typeof value === "string" ? value : undefined;
+}

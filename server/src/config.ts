@@ -1,0 +1,222 @@
+// Which settings does the server have? All of them on one page: name, unit, default, bounds and why.
+// docs/configuration.md shows the same table; how single values are read is in config/setting.ts.
+
+import type { ListenAddress } from "./config/listen.js";
+import { formatListen, isLoopback, parseListen } from "./config/listen.js";
+import type { Setting } from "./config/setting.js";
+import { bytes, decimal, durationListUs, durationMs, durationUs, flag, integer, SettingFault, text, word } from "./config/setting.js";
+import type { FinalState, RetryPolicy } from "./domain/task.js";
+
+const PREFIX = "LEASEHOLD_";
+/** What a task takes in a message beside its payloads and errors: labels, retry rules, trace context, reasons. */
+const TASK_OVERHEAD_BYTES = 256 * 1024;
+
+const SCHEMA_RULE = "1 to 63 bytes without U+0000, not beginning with pg_";
+
+function schemaFault(name: string): string | null {
+  const fits = name !== "" && Buffer.byteLength(name) <= 63 && !name.includes("\0") && !/\p{Surrogate}/u.test(name) && !/^pg_/i.test(name);
+  return fits ? null : `must be ${SCHEMA_RULE}; any other character is allowed, because the name is always quoted`;
+}
+
+function urlFault(url: string): string | null {
+  return /^postgres(?:ql)?:\/\/./.test(url) ? null : "must be a connection string that begins with postgres:// or postgresql://";
+}
+
+/** Every setting. The key is its name inside this file only. */
+const SETTINGS = {
+  databaseUrl: text("LEASEHOLD_DATABASE_URL", null, "postgres://…", "Where tasks are stored: Postgres 14 or newer. Never logged.", urlFault),
+  databaseListenUrl: text(
+    "LEASEHOLD_DATABASE_LISTEN_URL",
+    "",
+    "postgres://…",
+    "Direct connection for LISTEN, where the other one goes through a pooler in transaction mode. Default: the same connection string. Never logged.",
+    urlFault,
+  ),
+  preparedStatements: flag("LEASEHOLD_DATABASE_PREPARED_STATEMENTS", true, "Whether statements are prepared by name; false for poolers that cannot."),
+  poolSize: integer("LEASEHOLD_DATABASE_POOL_SIZE", 8, 2, 100, "Connections to Postgres. More than a few a core of the database make it slower, not faster."),
+  statementTimeout: durationMs("LEASEHOLD_DATABASE_STATEMENT_TIMEOUT", "10s", "100ms", "10m", "Longest a statement may take before it is given up."),
+  durability: word(
+    "LEASEHOLD_DURABILITY",
+    "checked",
+    ["checked", "provider", "unsafe"],
+    "Whether Postgres is checked to keep what it acknowledges: checked refuses to start if not, provider trusts the platform below, unsafe is for development.",
+  ),
+  schemaName: text("LEASEHOLD_PERSISTENCE_SCHEMA_NAME", "leasehold", SCHEMA_RULE, "Postgres schema that holds every table and function.", schemaFault),
+  listen: { ...text("LEASEHOLD_LISTEN", "127.0.0.1:7410", "host:port, [IPv6]:port, unix:/path", "Where gRPC is served. Port 0 lets the system choose."), parse: parseListen },
+  insecureBind: flag("LEASEHOLD_INSECURE_BIND", false, "Allows to listen beyond loopback without TLS: anybody who reaches the port may read and change every task."),
+  tlsCertFile: text("LEASEHOLD_TLS_CERT_FILE", "", "path of a PEM file", "Certificate chain for TLS. Needs the key file; default: no TLS."),
+  tlsKeyFile: text("LEASEHOLD_TLS_KEY_FILE", "", "path of a PEM file", "Private key for TLS. Needs the certificate file."),
+  batchSize: integer("LEASEHOLD_SCHEDULING_BATCH_SIZE", 500, 1, 10_000, "Most tasks that one statement leases, stores or judges: larger ones hold their locks longer."),
+  pollingDelay: durationMs("LEASEHOLD_SCHEDULING_POLLING_DELAY", "1s", "10ms", "1h", "How often to look for work that no notification told of. Wake-ups are pushed; this is the fallback."),
+  schedulerRetryCount: integer("LEASEHOLD_SCHEDULING_SCHEDULER_RETRY_COUNT", 3, 0, 1_000, "Lost leases in a row that are forgiven; one more and the task is FAILED as POISONED."),
+  schedulerRetryDelays: durationListUs("LEASEHOLD_SCHEDULING_SCHEDULER_RETRY_DELAYS", "0s,10s,60s", "3650d", "Delays after a lost lease, in order; the last one repeats."),
+  maxRetryCount: integer("LEASEHOLD_EXECUTION_MAX_RETRY_COUNT", 4, 0, 999, "Attempts in a row after the first failed one: 4 means 5 attempts in all."),
+  retryInitial: durationUs("LEASEHOLD_EXECUTION_RETRY_INITIAL", "1s", "0s", "3650d", "Delay before the second attempt."),
+  retryFactor: decimal("LEASEHOLD_EXECUTION_RETRY_FACTOR", 2, 1, 100, "Growth of the delay with each further attempt."),
+  retryMax: durationUs("LEASEHOLD_EXECUTION_RETRY_MAX", "5m", "0s", "3650d", "Upper bound of the delay."),
+  retryJitter: decimal("LEASEHOLD_EXECUTION_RETRY_JITTER", 0.5, 0, 1, "Share of the delay that chance may take off, so that failures of one moment do not come back as one."),
+  sessionTtl: durationUs("LEASEHOLD_SESSION_TTL_DEFAULT", "20s", "2s", "1h", "Silence after which a worker's leases are lost, unless the worker wishes another one."),
+  retentionCompleted: durationUs("LEASEHOLD_RETENTION_COMPLETED", "7d", "1h", "3650d", "How long COMPLETED tasks are kept. Never below an hour: until then a repeated submission is recognized."),
+  retentionFailed: durationUs("LEASEHOLD_RETENTION_FAILED", "30d", "1h", "3650d", "How long FAILED tasks are kept."),
+  retentionCancelled: durationUs("LEASEHOLD_RETENTION_CANCELLED", "7d", "1h", "3650d", "How long CANCELLED tasks are kept."),
+  payloadBytes: bytes("LEASEHOLD_LIMIT_PAYLOAD_BYTES", "1MiB", "1KiB", "16MiB", "Largest metadata, execution metadata or result, each."),
+  errorBytes: bytes("LEASEHOLD_LIMIT_ERROR_BYTES", "64KiB", "4KiB", "1MiB", "Largest error of a task in all; a longer one is cut."),
+  messageBytes: bytes("LEASEHOLD_LIMIT_MESSAGE_BYTES", "4MiB", "64KiB", "64MiB", "Largest gRPC message in either direction; must hold a task with three payloads and two errors."),
+  streamsPerConnection: integer("LEASEHOLD_LIMIT_STREAMS_PER_CONNECTION", 1_000, 10, 100_000, "Calls and streams at once on one connection; more wait in the client."),
+  connectionBytes: bytes("LEASEHOLD_LIMIT_CONNECTION_BYTES", "32MiB", "8MiB", "1GiB", "Memory that HTTP/2 may use for one connection; one that needs more gets no further streams."),
+  queuedSubmissions: integer("LEASEHOLD_LIMIT_QUEUED_SUBMISSIONS", 5_000, 1, 1_000_000, "Submissions that may wait for Postgres; more are refused at once with RESOURCE_EXHAUSTED and a delay."),
+  waiters: integer("LEASEHOLD_LIMIT_WAITERS", 10_000, 1, 1_000_000, "Tasks waited for and watched at once; more are refused with RESOURCE_EXHAUSTED and a delay."),
+  drainTimeout: durationMs("LEASEHOLD_DRAIN_TIMEOUT", "5s", "0s", "10m", "How long a stopping server lets calls finish before it ends them."),
+  logLevel: word("LEASEHOLD_LOG_LEVEL", "info", ["trace", "debug", "info", "warn", "error", "fatal", "silent"], "Least important lines that are written."),
+  logFormat: word("LEASEHOLD_LOG_FORMAT", "json", ["json", "text"], "One JSON object a line for machines, or one line of text for people."),
+} satisfies Record<string, Setting<unknown>>;
+
+type Values = { readonly [K in keyof typeof SETTINGS]: ReturnType<(typeof SETTINGS)[K]["parse"]> };
+
+/** The settings with name, kind, default, bounds and reason, in the order of the documentation. */
+export const settings: readonly Setting<unknown>[] = Object.values(SETTINGS);
+
+/** Every setting, checked; names carry units. */
+export interface Config {
+  /** The connection strings are secrets: never logged. */
+  readonly database: {
+    readonly url: string;
+    readonly listenUrl: string;
+    readonly preparedStatements: boolean;
+    readonly poolSize: number;
+    readonly statementTimeoutMs: number;
+    readonly schemaName: string;
+    readonly durability: "checked" | "provider" | "unsafe";
+  };
+  readonly listen: ListenAddress;
+  /** Null: no TLS. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
+  readonly scheduling: { readonly batchSize: number; readonly pollingDelayMs: number };
+  /** What a submission's retry policy leaves out. */
+  readonly retryPolicy: RetryPolicy;
+  readonly session: { readonly ttlDefaultUs: number };
+  readonly retentionUs: Readonly<Record<FinalState, number>>;
+  readonly limits: {
+    readonly payloadBytes: number;
+    readonly errorBytes: number;
+    readonly messageBytes: number;
+    readonly streamsPerConnection: number;
+    readonly connectionBytes: number;
+    readonly queuedSubmissions: number;
+    readonly waiters: number;
+  };
+  readonly drainTimeoutMs: number;
+  readonly log: { readonly level: Values["logLevel"]; readonly format: Values["logFormat"] };
+}
+
+/** What is wrong with the settings: one sentence each, all of them at once. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  constructor(readonly problems: readonly string[]) {
+    super(problems.join("\n"));
+  }
+}
+
+/** Reads the settings from environment variables. Throws a `ConfigError` that names everything that is wrong. Values are never repeated in it: one may be a secret. */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems = unknownNames(env);
+  const values: Partial<Record<string, unknown>> = {};
+  for (const [key, setting] of Object.entries<Setting<unknown>>(SETTINGS)) values[key] = read(setting, env[setting.name] ?? "", problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const config = assemble(values as Values);
+  const contradictions = contradictionsOf(values as Values, config);
+  if (contradictions.length > 0) throw new ConfigError(contradictions);
+  return config;
+}
+
+function read(setting: Setting<unknown>, given: string, problems: string[]): unknown {
+  const value = given === "" ? setting.default : given;
+  if (value === null) problems.push(`${setting.name} is required: ${setting.why}`);
+  if (value === null || (value === "" && given === "")) return "";
+  try {
+    return setting.parse(value);
+  } catch (fault) {
+    if (!(fault instanceof SettingFault)) throw fault;
+    problems.push(`${setting.name} ${fault.message}.`);
+    return "";
+  }
+}
+
+function assemble(values: Values): Config {
+  return {
+    database: {
+      url: values.databaseUrl,
+      listenUrl: values.databaseListenUrl === "" ? values.databaseUrl : values.databaseListenUrl,
+      preparedStatements: values.preparedStatements,
+      poolSize: values.poolSize,
+      statementTimeoutMs: values.statementTimeout,
+      schemaName: values.schemaName,
+      durability: values.durability,
+    },
+    listen: values.listen,
+    tls: values.tlsCertFile === "" ? null : { certFile: values.tlsCertFile, keyFile: values.tlsKeyFile },
+    scheduling: { batchSize: values.batchSize, pollingDelayMs: values.pollingDelay },
+    retryPolicy: {
+      maxAttempts: values.maxRetryCount + 1,
+      initialUs: values.retryInitial,
+      factor: values.retryFactor,
+      maxUs: values.retryMax,
+      jitter: values.retryJitter,
+      delaysUs: [],
+      rules: [],
+      maxLostLeases: values.schedulerRetryCount,
+      lostLeaseDelaysUs: values.schedulerRetryDelays,
+    },
+    session: { ttlDefaultUs: values.sessionTtl },
+    retentionUs: { COMPLETED: values.retentionCompleted, FAILED: values.retentionFailed, CANCELLED: values.retentionCancelled },
+    limits: {
+      payloadBytes: values.payloadBytes,
+      errorBytes: values.errorBytes,
+      messageBytes: values.messageBytes,
+      streamsPerConnection: values.streamsPerConnection,
+      connectionBytes: values.connectionBytes,
+      queuedSubmissions: values.queuedSubmissions,
+      waiters: values.waiters,
+    },
+    drainTimeoutMs: values.drainTimeout,
+    log: { level: values.logLevel, format: values.logFormat },
+  };
+}
+
+/** What is wrong between settings that are each right. */
+function contradictionsOf(values: Values, { listen, tls, limits }: Config): string[] {
+  const problems: string[] = [];
+  if ((values.tlsCertFile === "") !== (values.tlsKeyFile === "")) problems.push("LEASEHOLD_TLS_CERT_FILE and LEASEHOLD_TLS_KEY_FILE belong together: set both or none.");
+  else if (tls === null && !values.insecureBind && !isLoopback(listen)) {
+    problems.push(`LEASEHOLD_LISTEN ${formatListen(listen)} is reachable from other machines without TLS: set LEASEHOLD_TLS_CERT_FILE and LEASEHOLD_TLS_KEY_FILE, listen on 127.0.0.1, or set LEASEHOLD_INSECURE_BIND=true.`);
+  }
+  const largestTask = 3 * limits.payloadBytes + 2 * limits.errorBytes + TASK_OVERHEAD_BYTES;
+  if (limits.messageBytes < largestTask) {
+    problems.push(`LEASEHOLD_LIMIT_MESSAGE_BYTES must be at least ${largestTask}: a task with three payloads of LEASEHOLD_LIMIT_PAYLOAD_BYTES and two errors of LEASEHOLD_LIMIT_ERROR_BYTES must fit a message.`);
+  }
+  return problems;
+}
+
+function unknownNames(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = settings.map(({ name }) => name);
+  const unknown = Object.keys(env).filter((name) => name.startsWith(PREFIX) && !known.includes(name));
+  return unknown.map((name) => {
+    const nearest = known.map((other) => ({ other, steps: editDistance(name, other) })).sort((a, b) => a.steps - b.steps)[0];
+    const meant = nearest !== undefined && nearest.steps <= 6 ? `; did you mean ${nearest.other}?` : ".";
+    return `${name} is no setting${meant}`;
+  });
+}
+
+/** How many letters must be added, removed or replaced to make one name of the other. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= to.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (from[i - 1] === to[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] ?? 0;
+}

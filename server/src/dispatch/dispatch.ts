@@ -1,0 +1,54 @@
+// What does the api ask of the dispatch room? The whole conversation on one page, as storage.ts is for Postgres.
+
+import type { Event } from "../domain/event.js";
+import type { NewTask } from "../domain/new-task.js";
+import type { DecideResult, Inserted, TaskReference } from "../storage/storage.js";
+import type { StreamEnd, Verdict, WorkerHello, WorkerMessage, WorkerReport, WorkerStream } from "./messages.js";
+
+/** For who owns tasks: every change of theirs, and whatever must be told because of it. */
+export interface TaskCommands {
+  /** Stores one task, gathered with others that come at the same time. */
+  submit(task: NewTask): Promise<Inserted>;
+  /** Stores all tasks or none. */
+  submitAtomic(tasks: readonly NewTask[]): Promise<Inserted[]>;
+  /** Lets an event happen to one task; workers, waiters and other servers are told. */
+  decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult>;
+}
+
+/** For who waits for tasks. */
+export interface TaskWatch {
+  /**
+   * Calls back with an id after its task changed or was removed, possibly several changes at once. Callers read the task
+   * themselves, first right after subscribing: a change between the two is not lost.
+   */
+  subscribe(ids: readonly string[], changed: (id: string) => void): Subscription;
+  /** Calls back for progress of these tasks as well. */
+  readonly size: number;
+}
+
+/** A subscription that somebody must end. */
+export interface Subscription {
+  /** Adds what the subscriber knows, so that the once-a-second look notices what was missed. */
+  known(id: string, revision: number): void;
+  end(): void;
+}
+
+/** For who runs tasks. */
+export interface WorkerSessions {
+  /** Opens or takes over a session for a stream; the welcome is sent first. Answers why where it cannot be. */
+  connect(namespace: string, hello: WorkerHello, stream: WorkerStream): Promise<ConnectedWorker | { readonly refused: StreamEnd }>;
+  /** Reports without a stream: a verdict for each, in order. */
+  report(namespace: string, reports: readonly WorkerReport[]): Promise<Verdict[]>;
+  /** Tells every worker that this server goes away, stops leasing, flushes verdicts and ends the streams. Resolves when all are ended. */
+  drain(): Promise<void>;
+  /** Streams that are open. */
+  readonly connected: number;
+}
+
+/** The dispatcher's end of one connected worker. */
+export interface ConnectedWorker {
+  /** Takes the worker's next message. Never throws, never ends the stream for a bad report. */
+  receive(message: WorkerMessage): void;
+  /** The stream is gone, for whatever reason: nothing is released by that. */
+  streamClosed(): void;
+}

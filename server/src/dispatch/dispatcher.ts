@@ -1,0 +1,165 @@
+// How does due work reach free slots? One loop a server: it knows which sessions have room and which groups have work, claims
+// for as many as it can in one statement, and hands over what it got. It sleeps until a slot frees, work is noted, work becomes
+// due, or the poll's turn comes. Hints wake it; the scan of the poll is the truth.
+
+import type { Clock, Timer } from "../clock.js";
+import type { Claim, Group, GroupWithWork, LeasedTask, Storage } from "../storage/storage.js";
+import type { WorkerSession } from "./worker-session.js";
+import { planClaims } from "./claim-plan.js";
+import { WorkMap } from "./work-map.js";
+
+/** Settings of the loop. */
+export interface DispatcherSettings {
+  /** Most tasks of one claim. */
+  readonly batchSize: number;
+  /** Time between two scans while slots are free; jittered. */
+  readonly pollingDelayMs: number;
+}
+
+/** Most groups that a scan brings. */
+const MOST_GROUPS = 10_000;
+/** Least time between two scans that claims ask for. */
+const SCAN_INTERVAL_MS = 50;
+
+/** The dispatcher of one server. */
+export class Dispatcher {
+  private readonly work = new WorkMap();
+  private readonly sessions = new Set<WorkerSession>();
+  private running = false;
+  private again = false;
+  private stopped = false;
+  private timer: Timer | null = null;
+  private lastScanMs = Number.NEGATIVE_INFINITY;
+  /** When the next scan is wanted at the latest, on the monotonic clock. */
+  private scanAtMs = 0;
+  private turn = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly storage: Pick<Storage, "leaseTasks" | "groupsWithWork">,
+    private readonly settings: DispatcherSettings,
+    private readonly deliver: (session: WorkerSession, tasks: readonly LeasedTask[]) => Promise<void>,
+    private readonly failed: (error: unknown) => void,
+  ) {}
+
+  /** A session may be given tasks from now on. */
+  add(session: WorkerSession): void {
+    this.sessions.add(session);
+    this.scanAtMs = 0;
+    this.wake();
+  }
+
+  /** A session gets no more tasks. */
+  remove(session: WorkerSession): void {
+    this.sessions.delete(session);
+  }
+
+  /** A group has work. */
+  note(group: GroupWithWork): void {
+    if (this.work.note(group)) this.wake();
+  }
+
+  /** Anything may have changed: scan. */
+  rescan(): void {
+    this.scanAtMs = 0;
+    this.wake();
+  }
+
+  /** Something changed: look again at the end of this turn of the event loop. */
+  wake(): void {
+    if (this.stopped) return;
+    this.again = true;
+    if (this.running) return;
+    this.running = true;
+    this.clock.soon(() => void this.loop());
+  }
+
+  /** Claims nothing more. */
+  stop(): void {
+    this.stopped = true;
+    this.timer?.cancel();
+  }
+
+  private async loop(): Promise<void> {
+    this.timer?.cancel();
+    let failedNow = false;
+    while (this.again && !this.stopped) {
+      this.again = false;
+      try {
+        await this.pass();
+      } catch (error) {
+        this.failed(error);
+        failedNow = true;
+        break;
+      }
+    }
+    this.running = false;
+    if (!this.stopped) this.sleep(failedNow);
+  }
+
+  private async pass(): Promise<void> {
+    const free = [...this.sessions].filter((session) => session.free() > 0);
+    if (free.length === 0) return;
+    const nowMs = this.clock.monotonicMs();
+    if (this.scanAtMs <= nowMs && nowMs - this.lastScanMs >= SCAN_INTERVAL_MS) await this.scan(free);
+    this.turn++;
+    for (const { claim, sessions } of planClaims(free, (namespace) => this.work.due(namespace, this.clock.nowUs()), this.settings.batchSize, this.turn)) {
+      const taken = await this.claim(claim, sessions);
+      // Everything that was asked for was there: there may be more.
+      if (taken === claim.slots.length) this.again = true;
+    }
+  }
+
+  private async claim(claim: Claim, sessions: readonly WorkerSession[]): Promise<number> {
+    const step = this.work.now;
+    const tasks = await this.storage.leaseTasks(claim);
+    if (tasks.length < claim.slots.length) {
+      this.work.exhausted(claim.groups, step);
+      // What becomes due later in these groups is found by a scan.
+      this.scanAtMs = Math.min(this.scanAtMs, this.lastScanMs + SCAN_INTERVAL_MS);
+    }
+    const bySession = new Map<string, LeasedTask[]>();
+    for (const task of tasks) {
+      const id = task.live.lease?.sessionId ?? "";
+      const list = bySession.get(id);
+      if (list === undefined) bySession.set(id, [task]);
+      else list.push(task);
+    }
+    await Promise.all(sessions.map((session) => this.handOver(session, bySession.get(session.id) ?? [])));
+    return tasks.length;
+  }
+
+  private async handOver(session: WorkerSession, tasks: readonly LeasedTask[]): Promise<void> {
+    if (tasks.length > 0) await this.deliver(session, tasks);
+  }
+
+  private async scan(free: readonly WorkerSession[]): Promise<void> {
+    const namespaces = new Set(free.map((session) => session.namespace));
+    this.lastScanMs = this.clock.monotonicMs();
+    this.scanAtMs = this.lastScanMs + this.settings.pollingDelayMs * (0.75 + this.clock.chance() / 2);
+    for (const namespace of namespaces) {
+      const step = this.work.now;
+      this.work.scanned(namespace, await this.storage.groupsWithWork(namespace, MOST_GROUPS), step);
+    }
+  }
+
+  // Until the next known task is due or the poll's turn comes, whichever is first. A wake ends it earlier.
+  private sleep(failedNow: boolean): void {
+    if (this.again && !failedNow) {
+      this.wake();
+      return;
+    }
+    const nowMs = this.clock.monotonicMs();
+    const nextDueUs = this.work.nextDueUs(this.clock.nowUs());
+    const dueInMs = nextDueUs === null ? Number.POSITIVE_INFINITY : (nextDueUs - this.clock.nowUs()) / 1000;
+    const scanInMs = Math.max(this.scanAtMs - nowMs, SCAN_INTERVAL_MS - (nowMs - this.lastScanMs), 1);
+    const delayMs = failedNow ? this.settings.pollingDelayMs : Math.min(dueInMs, scanInMs);
+    this.timer?.cancel();
+    this.timer = this.clock.after(Math.max(delayMs, 1), () => {
+      this.wake();
+    });
+  }
+}
+
+/** A group with what the claim may take of its name. */
+export type ClaimGroup = Group & { readonly free: number };

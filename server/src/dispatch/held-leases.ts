@@ -1,0 +1,64 @@
+// What does a worker hold? Its leases without a final verdict, with this server's copy of each task and the reports that wait
+// for their turn: those of one lease go one after the other, those of different leases side by side.
+
+import type { LiveTask } from "../domain/task.js";
+import type { WorkerReport } from "./messages.js";
+
+/** One held lease. */
+export interface HeldLease {
+  readonly token: string;
+  readonly taskName: string;
+  readonly taskId: string;
+  /** The task as this server knows it; null when the copy is outdated. */
+  copy: LiveTask | null;
+  readonly waiting: WorkerReport[];
+  busy: boolean;
+  /** How many leases its stream had delivered with it, to compare with `leases_received`; 0 for leases of an earlier stream. */
+  readonly delivered: number;
+  readonly deliveredAtMs: number;
+}
+
+/** The leases of one session. */
+export class HeldLeases {
+  private readonly byToken = new Map<string, HeldLease>();
+  private readonly byTaskId = new Map<string, HeldLease>();
+  private readonly names = new Map<string, number>();
+
+  get size(): number {
+    return this.byToken.size;
+  }
+
+  /** How many of each task name. */
+  get byName(): ReadonlyMap<string, number> {
+    return this.names;
+  }
+
+  add(lease: HeldLease): void {
+    if (this.byToken.has(lease.token)) return;
+    this.byToken.set(lease.token, lease);
+    this.byTaskId.set(lease.taskId, lease);
+    this.names.set(lease.taskName, (this.names.get(lease.taskName) ?? 0) + 1);
+  }
+
+  get(token: string): HeldLease | undefined {
+    return this.byToken.get(token);
+  }
+
+  ofTask(taskId: string): HeldLease | undefined {
+    return this.byTaskId.get(taskId);
+  }
+
+  /** Forgets a lease; answers whether it was held. */
+  remove(lease: HeldLease): boolean {
+    if (!this.byToken.delete(lease.token)) return false;
+    if (this.byTaskId.get(lease.taskId) === lease) this.byTaskId.delete(lease.taskId);
+    const left = (this.names.get(lease.taskName) ?? 1) - 1;
+    if (left === 0) this.names.delete(lease.taskName);
+    else this.names.set(lease.taskName, left);
+    return true;
+  }
+
+  all(): IterableIterator<HeldLease> {
+    return this.byToken.values();
+  }
+}

@@ -1,0 +1,81 @@
+// What does a submission become? The task as it is stored first, with everything that was left out filled in.
+
+import type { Deadlines, LiveTask, Payload, RetryPolicy } from "./task.js";
+
+/** W3C trace context of whoever set the task going; empty strings where there is none. */
+export interface TraceContext {
+  readonly traceparent: string;
+  readonly tracestate: string;
+  readonly baggage: string;
+}
+
+/** What happens when the key of a submission is taken. */
+export type KeyConflictPolicy = "RETURN_EXISTING" | "REJECT" | "REPLACE_PENDING";
+
+/** A submission, checked and with defaults filled in. */
+export interface Submission {
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly queue: string;
+  readonly metadata: Payload;
+  readonly executionMetadata: Payload | null;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly priority: number;
+  /** Not before; null = at once. */
+  readonly scheduleUs: number | null;
+  readonly deadlines: Deadlines;
+  readonly retryPolicy: RetryPolicy;
+  readonly key: string | null;
+  readonly keyConflictPolicy: KeyConflictPolicy;
+  readonly keyHoldUs: number;
+  /** Compared instead of opaque metadata when the key is taken; null = not given. */
+  readonly metadataFingerprint: Uint8Array | null;
+  readonly traceContext: TraceContext | null;
+  /** SHA-256 of the decoded submission without trace context; null where the server made the id. */
+  readonly contentHash: Uint8Array | null;
+}
+
+/** A task about to be stored: what never changes, and where it stands first. */
+export interface NewTask {
+  readonly submission: Submission;
+  readonly live: LiveTask;
+}
+
+/** Makes the task of a submission. A task that is due at once gets its times from the statement that stores it. */
+export function newTask(submission: Submission, nowUs: number): NewTask {
+  const { id, namespace, name, key, keyHoldUs, retryPolicy, deadlines, scheduleUs } = submission;
+  const later = scheduleUs !== null && scheduleUs > nowUs;
+  const runAtUs = later ? scheduleUs : nowUs;
+  const live: LiveTask = {
+    identity: { id, namespace, name, key, keyHoldUs, retryPolicy, deadlines, createTimeUs: nowUs },
+    queue: submission.queue,
+    priority: submission.priority,
+    state: "PENDING",
+    pendingReason: later ? "SCHEDULED" : "NEW",
+    runAtUs,
+    suspendTimeUs: null,
+    failures: 0,
+    lostLeases: 0,
+    releases: 0,
+    lease: null,
+    workerName: "",
+    leaseTimeUs: null,
+    fencingToken: 0,
+    settledSeq: 0,
+    lastOutcome: null,
+    queueDeadlineUs: deadlines.queueUs === null ? null : runAtUs + deadlines.queueUs,
+    attemptDeadlineUs: null,
+    silenceDeadlineUs: null,
+    totalDeadlineUs: deadlines.totalUs === null ? null : nowUs + deadlines.totalUs,
+    cancel: null,
+    proceeds: null,
+    executionMetadataVersion: submission.executionMetadata === null ? 0 : 1,
+    executionMetadataBytes: submission.executionMetadata?.data.byteLength ?? 0,
+    checkpointCount: 0,
+    checkpointTimeUs: null,
+    lastError: null,
+    revision: 1,
+  };
+  return { submission, live };
+}

@@ -1,0 +1,201 @@
+// How do the parts become a server? Wires them, starts them in order, stops them in reverse. The only file that knows all others.
+
+import { randomUUID } from "node:crypto";
+
+import { grpcServer } from "./api/grpc-server.js";
+import { taskService } from "./api/task-service.js";
+import { workerService } from "./api/worker-service.js";
+import type { Clock, Timer } from "./clock.js";
+import { systemClock } from "./clock.js";
+import type { Config } from "./config.js";
+import { Announcements } from "./dispatch/announcements.js";
+import { Batcher } from "./dispatch/batch.js";
+import { Dispatcher } from "./dispatch/dispatcher.js";
+import { ProgressBoard } from "./dispatch/progress-board.js";
+import { Reports } from "./dispatch/reports.js";
+import { OwnerCommands } from "./dispatch/task-commands.js";
+import { AwaitedTasks } from "./dispatch/task-watch.js";
+import { ConnectedWorkers } from "./dispatch/worker-sessions.js";
+import { migrate } from "./storage/migrate.js";
+import { openStorage } from "./storage/postgres-storage.js";
+import type { Decision, Hint, Storage } from "./storage/storage.js";
+import { createLog, type Log } from "./telemetry/log.js";
+import { quietly } from "./telemetry/quiet-failures.js";
+import { Upkeep } from "./upkeep/upkeep.js";
+
+/** Version told to workers and to other servers. */
+export const SERVER_VERSION = "0.1.0";
+
+/** A server that runs. */
+export interface RunningServer {
+  /** Where it really listens, as `127.0.0.1:7410`. */
+  readonly address: string;
+  /** The port of that address; 0 for a unix socket. */
+  readonly port: number;
+  /** Drains and stops: streams end with UNAVAILABLE, calls finish or are cut off at the drain time-out. Resolves when all is closed. */
+  stop(): Promise<void>;
+}
+
+/** How long Postgres may be silent before health says NOT_SERVING. */
+const HEALTH_LIMIT_MS = 5000;
+const HEALTH_LOOK_MS = 500;
+/** Batches of reports under way at once, and how many reports may wait for them. */
+const REPORT_LANES = 2;
+const MOST_WAITING_REPORTS = 100_000;
+const MOST_BATCH_BYTES = 4 * 1024 * 1024;
+const RECONNECT_AFTER_US = 0;
+
+/**
+ * Migrates the schema, starts every part and listens. Throws a `MigrationError`, `ListenError` or `DatabaseFault` whose message
+ * says in a sentence what is wrong; nothing is left running then.
+ */
+export async function startServer(config: Config, log: Log = createLog(config.log)): Promise<RunningServer> {
+  const clock = systemClock();
+  const { applied, version } = await migrate(config.database.url, { schema: config.database.schemaName });
+  if (applied.length > 0) log.info({ applied, version }, "schema migrated");
+  const serverId = randomUUID();
+  const storage = await openStorage(storageSettings(config, serverId), clock);
+  const parts = wire(config, clock, storage, serverId, log);
+  const services = [
+    taskService({ storage, commands: parts.commands, watch: parts.watch, clock, config, log }),
+    workerService({ sessions: parts.workers, clock, config, log, serverVersion: SERVER_VERSION }),
+  ];
+  const server = grpcServer({ services, config, clock, log });
+  let addresses: string[];
+  try {
+    addresses = await server.listen();
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+  parts.start();
+  server.setServing(true);
+  const health = watchHealth(clock, storage, log, (serving) => {
+    server.setServing(serving);
+  });
+  const [address = ""] = addresses;
+  log.info({ address, serverId, version: SERVER_VERSION }, "listening");
+
+  let stopping: Promise<void> | null = null;
+  const stop = async (): Promise<void> => {
+    log.info({}, "draining");
+    health.stop();
+    server.setServing(false);
+    parts.dispatcher.stop();
+    await parts.workers.drain();
+    await server.shutdown(config.drainTimeoutMs);
+    await parts.upkeep.stop();
+    await storage.close();
+    log.info({}, "stopped");
+  };
+  return { address, port: Number(/:(\d+)$/.exec(address)?.[1] ?? 0), stop: () => (stopping ??= stop()) };
+}
+
+interface Parts {
+  readonly commands: OwnerCommands;
+  readonly watch: AwaitedTasks;
+  readonly workers: ConnectedWorkers;
+  readonly dispatcher: Dispatcher;
+  readonly upkeep: Upkeep;
+  start(): void;
+}
+
+function wire(config: Config, clock: Clock, storage: Storage, serverId: string, log: Log): Parts {
+  const failed = quietly(clock, log);
+  const watch = new AwaitedTasks(clock, storage);
+  // Dispatcher and sessions hear of changes, and make some: what they are told is looked up when it happens.
+  const announcements: Announcements = new Announcements(clock, storage, {
+    work: (group) => {
+      dispatcher.note(group);
+    },
+    changed: (taskId) => {
+      watch.changed(taskId);
+    },
+    lease: (sessionId, task, revoked) => workers.tell(sessionId, task, revoked),
+  });
+  const commands = new OwnerCommands(clock, storage, announcements, {
+    maxItems: config.scheduling.batchSize,
+    maxBytes: MOST_BATCH_BYTES,
+    maxWaiting: config.limits.queuedSubmissions,
+  });
+  const writeLimits = { maxItems: config.scheduling.batchSize, maxBytes: MOST_BATCH_BYTES, lanes: REPORT_LANES, maxWaiting: MOST_WAITING_REPORTS };
+  const writes = new Batcher<Decision, boolean>(clock, writeLimits, (decisions) => storage.applyDecisions(decisions));
+  const reports = new Reports(clock, storage, writes, announcements, config.limits.payloadBytes, failed);
+  const progress = new ProgressBoard(clock, storage, (taskIds) => {
+    for (const taskId of taskIds) watch.changed(taskId);
+  });
+  const sessionSettings = { defaultTtlUs: config.session.ttlDefaultUs, reconnectAfterUs: RECONNECT_AFTER_US };
+  const workers: ConnectedWorkers = new ConnectedWorkers(clock, storage, sessionSettings, reports, announcements, progress, failed);
+  const dispatcher: Dispatcher = new Dispatcher(clock, storage, config.scheduling, (session, tasks) => workers.deliver(session, tasks), failed);
+  const upkeep = new Upkeep({
+    clock,
+    storage,
+    serverId,
+    retentionUs: config.retentionUs,
+    committed: (before, answer) => {
+      announcements.committed(before, answer);
+    },
+    alone: (alone) => {
+      announcements.alone = alone;
+    },
+    failed,
+  });
+  const start = (): void => {
+    workers.start(dispatcher);
+    storage.onHint((hint) => {
+      heed(hint, dispatcher, watch, workers, failed);
+    });
+    upkeep.start();
+  };
+  return { commands, watch, workers, dispatcher, upkeep, start };
+}
+
+// What another server says; null after a gap, in which anything may have been said.
+function heed(hint: Hint | null, dispatcher: Dispatcher, watch: AwaitedTasks, workers: ConnectedWorkers, failed: (error: unknown) => void): void {
+  if (hint === null) {
+    dispatcher.rescan();
+    watch.lookNow();
+    workers.reconcile().catch(failed);
+    return;
+  }
+  for (const group of hint.groups) dispatcher.note(group);
+  for (const taskId of hint.taskIds) watch.changed(taskId);
+  for (const { sessionId, taskId, revoked } of hint.leases) workers.hinted(sessionId, taskId, revoked).catch(failed);
+}
+
+function storageSettings({ database, limits, listen }: Config, serverId: string): Parameters<typeof openStorage>[0] {
+  return {
+    url: database.url,
+    listenUrl: database.listenUrl,
+    prepared: database.preparedStatements,
+    poolSize: database.poolSize,
+    statementTimeoutMs: database.statementTimeoutMs,
+    schema: database.schemaName,
+    maxPayloadBytes: limits.payloadBytes,
+    serverId,
+    serverAddress: listen.kind === "unix" ? listen.path : `${listen.host}:${String(listen.port)}`,
+    serverVersion: SERVER_VERSION,
+  };
+}
+
+// Health follows Postgres: upkeep reaches it twice a second, so silence means that it is away.
+function watchHealth(clock: Clock, storage: Storage, log: Log, setServing: (serving: boolean) => void): { stop(): void } {
+  let serving = true;
+  let timer: Timer;
+  const look = (): void => {
+    const now = (storage.health.unavailableSinceMs ?? 0) <= HEALTH_LIMIT_MS;
+    if (now !== serving) {
+      serving = now;
+      setServing(now);
+      if (now) log.info({}, "Postgres answers again");
+      else log.error({}, "Postgres does not answer");
+    }
+    timer = clock.after(HEALTH_LOOK_MS, look);
+  };
+  timer = clock.after(HEALTH_LOOK_MS, look);
+  return {
+    stop: () => {
+      timer.cancel();
+    },
+  };
+}

@@ -1,0 +1,112 @@
+// How does an event happen to one stored task? Lock it, let the domain answer, write the answer: all in one transaction.
+
+import type { Event } from "../domain/event.js";
+import type { LiveTask, Payload } from "../domain/task.js";
+import { transition } from "../domain/transition.js";
+import type { ApplyStatements } from "./apply-decisions.js";
+import { applyDecisions } from "./apply-decisions.js";
+import { LIVE_COLUMNS, readLive, stateOf } from "./live-rows.js";
+import type { Connection, Statement } from "./statement.js";
+import { bytes, hexDigits, instant, integer, text } from "./statement.js";
+import type { DecideResult, FinishedOutcome } from "./storage.js";
+import type { FinalState } from "../domain/task.js";
+
+type Build = (name: string, text: string) => Statement;
+
+/** Statements of this file. */
+export interface DecideStatements {
+  readonly lock: Statement;
+  readonly now: Statement;
+  readonly finished: Statement;
+}
+
+/** Builds the statements of this file for one schema. */
+export function decideStatements(build: Build): DecideStatements {
+  return {
+    lock: build(
+      "lock_task",
+      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
+      WHERE l.shard = $1 AND l.id = $2::uuid AND l.namespace = $3 FOR UPDATE OF l`,
+    ),
+    // The time is read after the lock was got: a clock read before a lock wait would be old.
+    now: build(
+      "now_and_execution_metadata",
+      `SELECT c.now, e.content_type, e.content FROM (SELECT $schema.leasehold_now() AS now) c
+      LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = $2::uuid AND $3::bool`,
+    ),
+    finished: build(
+      "finished_outcome",
+      `SELECT f.state, f.last_outcome_nonce, f.last_outcome_seq, f.last_outcome_invalid FROM $schema.finished_tasks f
+      WHERE f.shard = $1 AND f.id = $2::uuid AND f.namespace = $3`,
+    ),
+  };
+}
+
+/** What the decision needs from outside. */
+export interface DecideContext {
+  readonly chance: number;
+  readonly maxPayloadBytes: number;
+  readonly observe: (nowUs: number) => void;
+}
+
+/** Lets an event happen to one task; to be called within a transaction. */
+export async function decideById(
+  connection: Connection,
+  statements: DecideStatements & ApplyStatements,
+  shard: number,
+  namespace: string,
+  id: string,
+  event: Event,
+  etagRevision: number | undefined,
+  context: DecideContext,
+): Promise<DecideResult> {
+  const [row] = await connection.run(statements.lock, [shard, id, namespace]);
+  if (row === undefined) {
+    const outcome = await readFinishedOutcome(connection, statements, shard, namespace, id);
+    return outcome === null ? { kind: "not-found" } : { kind: "finished", outcome, id };
+  }
+  const before = readLive(row);
+  if (etagRevision !== undefined && etagRevision !== before.revision) return { kind: "etag-mismatch" };
+  const { nowUs, executionMetadata } = await readNow(connection, statements, shard, before, needsMetadata(before, event));
+  context.observe(nowUs);
+  const answer = transition(before, event, { nowUs, chance: context.chance, executionMetadata, maxPayloadBytes: context.maxPayloadBytes });
+  if (answer.kind === "changed" || answer.kind === "finished") {
+    const [written] = await applyDecisions(connection, statements, shard, [{ before, answer, notBeforeUs: null }], context.observe);
+    if (written !== true) throw new Error(`task ${id} changed under its lock`);
+  }
+  return { kind: "decided", decided: { before, answer } };
+}
+
+/** The last outcome of a finished task; null where it is not finished, or unknown. */
+export async function readFinishedOutcome(
+  connection: Connection,
+  statements: DecideStatements,
+  shard: number,
+  namespace: string,
+  id: string,
+): Promise<FinishedOutcome | null> {
+  const [row] = await connection.run(statements.finished, [shard, id, namespace]);
+  if (row === undefined) return null;
+  const nonce = hexDigits(row, 1);
+  const lastOutcome = nonce === null ? null : { nonce, seq: integer(row, 2), invalid: row[3] === "t" };
+  return { state: stateOf(integer(row, 0)) as FinalState, lastOutcome };
+}
+
+async function readNow(
+  connection: Connection,
+  statements: DecideStatements,
+  shard: number,
+  task: LiveTask,
+  withMetadata: boolean,
+): Promise<{ nowUs: number; executionMetadata: Payload | null }> {
+  const [row] = await connection.run(statements.now, [shard, task.identity.id, withMetadata]);
+  if (row === undefined) throw new Error("the clock statement answered nothing");
+  const content = bytes(row, 2);
+  return { nowUs: instant(row, 0), executionMetadata: content === null ? null : { contentType: text(row, 1), data: content } };
+}
+
+// Only proceeds look into the execution metadata, and it may be large.
+function needsMetadata(task: LiveTask, event: Event): boolean {
+  if (task.executionMetadataVersion === 0) return false;
+  return event.kind === "proceeded" || (event.kind === "reported" && (task.proceeds?.remembered.length ?? 0) > 0);
+}

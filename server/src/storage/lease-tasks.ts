@@ -1,0 +1,173 @@
+// How do free slots get tasks? One claim for several sessions, re-read after commit so that nothing is delivered for a session
+// that a newer stream took over meanwhile.
+
+import { hexArray, int2Array, int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
+import { readLabels, readTraceContext } from "./json-columns.js";
+import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive } from "./live-rows.js";
+import type { Connection, Row, Statement } from "./statement.js";
+import { bytes, instant, text } from "./statement.js";
+import type { Claim, LeasedTask, LeasePayloads } from "./storage.js";
+
+type Build = (name: string, text: string) => Statement;
+
+/** Payloads up to this size come with the claim; larger ones are read one task at a time. */
+export const INLINE_PAYLOAD_BYTES = 8192;
+
+/** Statements of this file. */
+export interface LeaseStatements {
+  readonly claim: Statement;
+  readonly epochs: Statement;
+  readonly payloads: Statement;
+}
+
+/** Builds the statements of this file for one schema. */
+export function leaseStatements(build: Build): LeaseStatements {
+  return {
+    // Candidates are picked without locks, merged (within a queue by priority, then due time; queues taking turns), and only
+    // the picked ones are locked. The session row is not locked: that would block its heartbeat.
+    claim: build(
+      "claim",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
+      sess AS MATERIALIZED (
+        SELECT u.place, u.id, u.epoch, u.nonce, u.worker
+        FROM unnest($7::uuid[], $8::int8[], $9::bytea[], $10::text[]) WITH ORDINALITY AS u(id, epoch, nonce, worker, place)
+        CROSS JOIN LATERAL (
+          SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.namespace = $2 AND s.epoch = u.epoch
+            AND s.end_time IS NULL AND s.expires_at > (SELECT now FROM c) OFFSET 0) alive),
+      slots AS MATERIALIZED (
+        SELECT row_number() OVER () AS place, s.id, s.epoch, s.nonce, s.worker
+        FROM unnest($11::int4[]) AS u(session_place) JOIN sess s ON s.place = u.session_place),
+      cand AS MATERIALIZED (
+        SELECT x.tid, g.turn, g.name, g.free, x.priority, x.run_at, x.id
+        FROM unnest($3::text[], $4::text[], $5::int2[], $6::int4[], $12::int4[]) AS g(queue, name, priority, free, turn)
+        CROSS JOIN LATERAL (
+          SELECT l.ctid AS tid, l.id, l.priority, l.run_at FROM $schema.live_tasks l
+          WHERE l.shard = $1 AND l.namespace = $2 AND l.queue = g.queue AND l.name = g.name AND l.priority = g.priority
+            AND l.state = 0 AND l.run_at <= (SELECT now FROM c)
+          ORDER BY l.run_at, l.id LIMIT LEAST(g.free, (SELECT count(*) FROM slots))) x),
+      by_name AS (
+        SELECT tid, turn, priority, run_at, id, free, row_number() OVER (PARTITION BY name ORDER BY priority DESC, run_at, id) AS of_name
+        FROM cand),
+      by_queue AS (
+        SELECT tid, turn, row_number() OVER (PARTITION BY turn ORDER BY priority DESC, run_at, id) AS of_queue
+        FROM by_name WHERE of_name <= free),
+      picked AS MATERIALIZED (SELECT tid FROM by_queue ORDER BY of_queue, turn LIMIT (SELECT count(*) FROM slots)),
+      locked AS MATERIALIZED (
+        SELECT l.ctid AS tid FROM $schema.live_tasks l
+        WHERE l.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND l.shard = $1 AND l.state = 0 AND l.run_at <= (SELECT now FROM c)
+        FOR UPDATE SKIP LOCKED),
+      placed AS MATERIALIZED (SELECT tid, row_number() OVER () AS place FROM locked),
+      l AS (
+        UPDATE $schema.live_tasks l SET state = 1, session_id = s.id, session_epoch = s.epoch, lease_nonce = s.nonce,
+          worker_name = s.worker, lease_time = c.now, settled_seq = 0,
+          fencing_token = GREATEST(l.fencing_token, $13::int8) + 1, revision = l.revision + 1, queue_deadline = NULL,
+          attempt_deadline = c.now + l.attempt_limit_us * interval '1 microsecond',
+          silence_deadline = c.now + l.silence_limit_us * interval '1 microsecond'
+        FROM placed p JOIN slots s ON s.place = p.place, c
+        WHERE l.ctid = p.tid AND l.shard = $1 AND l.state = 0
+        RETURNING l.*)
+      SELECT ${LIVE_COLUMNS}, t.labels, t.trace_context, t.metadata_type,
+        CASE WHEN octet_length(t.metadata) <= ${String(INLINE_PAYLOAD_BYTES)} THEN t.metadata END,
+        e.content_type, e.content, c.now
+      FROM l CROSS JOIN c CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = l.id OFFSET 0) t
+      LEFT JOIN LATERAL (
+        SELECT e.content_type, e.content FROM $schema.execution_metadata e
+        WHERE e.shard = $1 AND e.id = l.id AND l.execution_metadata_bytes BETWEEN 1 AND ${String(INLINE_PAYLOAD_BYTES)} OFFSET 0) e ON true`,
+    ),
+    epochs: build(
+      "claim_epochs",
+      `SELECT u.id FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch) CROSS JOIN LATERAL (
+        SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.epoch = u.epoch AND s.end_time IS NULL OFFSET 0) alive`,
+    ),
+    payloads: build(
+      "lease_payloads",
+      `SELECT t.metadata_type, t.metadata, e.content_type, e.content FROM $schema.tasks t
+      LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = t.id
+      WHERE t.shard = $1 AND t.namespace = $2 AND t.id = $3`,
+    ),
+  };
+}
+
+/** What a claim brought: leases to deliver, and those whose session changed meanwhile, to be given back. */
+export interface Claimed {
+  readonly leased: LeasedTask[];
+  readonly outdated: LeasedTask[];
+}
+
+/** Claims in one shard. `fencingBase` carries the Postgres timeline in its high bits. */
+export async function leaseTasks(
+  connection: Connection,
+  statements: LeaseStatements,
+  shard: number,
+  claim: Claim,
+  fencingBase: number,
+  observe: (nowUs: number) => void,
+): Promise<Claimed> {
+  const rows = await connection.run(statements.claim, claimParameters(shard, claim, fencingBase));
+  const first = rows[0];
+  if (first === undefined) return { leased: [], outdated: [] };
+  observe(instant(first, LIVE_COLUMN_COUNT + 6));
+  const alive = await connection.run(statements.epochs, [
+    shard,
+    uuidArray(claim.sessions.map((session) => session.id)),
+    int8Array(claim.sessions.map((session) => session.epoch)),
+  ]);
+  const current = new Set(alive.map((row) => text(row, 0)));
+  const claimed: Claimed = { leased: [], outdated: [] };
+  for (const row of rows) {
+    const task = readLeased(row);
+    const isCurrent = task.live.lease !== null && current.has(task.live.lease.sessionId);
+    (isCurrent ? claimed.leased : claimed.outdated).push(task);
+  }
+  return claimed;
+}
+
+/** Reads the payloads of one leased task. */
+export async function readPayloads(
+  connection: Connection,
+  statements: LeaseStatements,
+  shard: number,
+  namespace: string,
+  taskId: string,
+): Promise<LeasePayloads | null> {
+  const [row] = await connection.run(statements.payloads, [shard, namespace, taskId]);
+  if (row === undefined) return null;
+  const executionMetadata = bytes(row, 3);
+  return {
+    metadata: { contentType: text(row, 0), data: bytes(row, 1) ?? Buffer.alloc(0) },
+    executionMetadata: executionMetadata === null ? null : { contentType: text(row, 2), data: executionMetadata },
+  };
+}
+
+function claimParameters(shard: number, claim: Claim, fencingBase: number): unknown[] {
+  const queues = [...new Set(claim.groups.map((group) => group.queue))];
+  return [
+    shard,
+    claim.namespace,
+    textArray(claim.groups.map((group) => group.queue)),
+    textArray(claim.groups.map((group) => group.name)),
+    int2Array(claim.groups.map((group) => group.priority)),
+    int4Array(claim.groups.map((group) => group.free)),
+    uuidArray(claim.sessions.map((session) => session.id)),
+    int8Array(claim.sessions.map((session) => session.epoch)),
+    hexArray(claim.sessions.map((session) => session.nonce)),
+    textArray(claim.sessions.map((session) => session.workerName)),
+    int4Array(claim.slots.map((index) => index + 1)),
+    int4Array(claim.groups.map((group) => queues.indexOf(group.queue))),
+    fencingBase,
+  ];
+}
+
+function readLeased(row: Row): LeasedTask {
+  const at = LIVE_COLUMN_COUNT;
+  const metadata = bytes(row, at + 3);
+  const executionMetadata = bytes(row, at + 5);
+  return {
+    live: readLive(row),
+    labels: readLabels(row[at] ?? null),
+    traceContext: readTraceContext(row[at + 1] ?? null),
+    metadata: metadata === null ? null : { contentType: text(row, at + 2), data: metadata },
+    executionMetadata: executionMetadata === null ? null : { contentType: text(row, at + 4), data: executionMetadata },
+  };
+}
+

@@ -1,0 +1,293 @@
+// What does Leasehold ask of Postgres? The whole conversation on one page; the files beside it hold the statements.
+// Every operation is atomic and durable when it resolves. A `DatabaseFault` means that nobody knows or that nothing happened.
+
+import type { Answer, Event, RevocationReason } from "../domain/event.js";
+import type { NewTask, TraceContext } from "../domain/new-task.js";
+import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, PendingReason, TaskError, TaskState } from "../domain/task.js";
+
+/** Names one task: by id, or by name and key. */
+export type TaskReference =
+  | { readonly namespace: string; readonly id: string }
+  | { readonly namespace: string; readonly name: string; readonly key: string };
+
+/** What became of one task of `insertTasks`. */
+export type Inserted =
+  | { readonly kind: "created"; readonly createTimeUs: number }
+  /** The id exists; `sameContent` says whether it is the same submission. */
+  | { readonly kind: "id-exists"; readonly sameContent: boolean };
+
+/** A group of tasks that are leased alike: the unit of which the dispatcher knows whether it has work. */
+export interface Group {
+  readonly namespace: string;
+  readonly queue: string;
+  readonly name: string;
+  readonly priority: number;
+}
+
+/** A group with work, and when its first task is due. */
+export interface GroupWithWork extends Group {
+  readonly earliestUs: number;
+}
+
+/** What one claim asks for: tasks of these groups for these free slots. */
+export interface Claim {
+  readonly namespace: string;
+  /** At most `free` tasks of a group's name in all. */
+  readonly groups: readonly (Group & { readonly free: number })[];
+  readonly sessions: readonly ClaimingSession[];
+  /** One entry per free slot: an index into `sessions`. */
+  readonly slots: readonly number[];
+}
+
+/** A session that claims. */
+export interface ClaimingSession {
+  readonly id: string;
+  readonly epoch: number;
+  /** 128 fresh random bits as 32 hex digits; the nonce of all its leases of this claim. */
+  readonly nonce: string;
+  readonly workerName: string;
+}
+
+/** A task with its new lease and everything its worker needs. */
+export interface LeasedTask {
+  readonly live: LiveTask;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly traceContext: TraceContext | null;
+  /** Null where it is larger than what comes with a claim; `readPayloads` brings it. */
+  readonly metadata: Payload | null;
+  /** Null where there is none, or where it is too large to come with a claim. */
+  readonly executionMetadata: Payload | null;
+}
+
+/** The two payloads of a lease. */
+export interface LeasePayloads {
+  readonly metadata: Payload;
+  readonly executionMetadata: Payload | null;
+}
+
+/** An answer of `transition` on its way into the database, with what it was decided on. */
+export interface Decision {
+  /** The task that was decided about; its lease nonce and revision are the fence. */
+  readonly before: LiveTask;
+  readonly answer: Extract<Answer, { kind: "changed" | "finished" }>;
+  /** Where a deadline decided against somebody: the write is refused before this instant. */
+  readonly notBeforeUs: number | null;
+}
+
+/** A task as it is stored, finished or not. */
+export interface StoredTask {
+  readonly id: string;
+  readonly namespace: string;
+  readonly state: TaskState;
+  /** The unfinished task. For a finished one its counters, as far as they are kept. */
+  readonly live: LiveTask;
+  readonly finish: StoredFinish | null;
+  readonly scheduleUs: number | null;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly traceContext: TraceContext | null;
+  readonly metadataBytes: number;
+  /** Null in views without payloads. */
+  readonly metadata: Payload | null;
+  readonly executionMetadata: Payload | null;
+  readonly progress: StoredProgress | null;
+}
+
+/** How a stored task ended. */
+export interface StoredFinish {
+  readonly state: FinalState;
+  readonly reason: FinishReason | null;
+  readonly finishTimeUs: number;
+  readonly keyHoldUntilUs: number | null;
+  readonly resultBytes: number;
+  /** Null in views without payloads. */
+  readonly result: Payload | null;
+  readonly error: TaskError | null;
+}
+
+/** The last outcome of a finished task, to recognize its report when it is sent again. */
+export interface FinishedOutcome {
+  readonly lastOutcome: LastOutcome | null;
+  readonly state: FinalState;
+}
+
+/** How far a running task said it is. */
+export interface StoredProgress {
+  readonly done: number;
+  readonly total: number | null;
+  readonly message: string;
+  readonly updateUs: number;
+}
+
+/** Which tasks a list shows; empty lists match everything. */
+export interface ListFilter {
+  readonly taskIds: readonly string[];
+  readonly names: readonly string[];
+  readonly queues: readonly string[];
+  readonly states: readonly TaskState[];
+  readonly pendingReasons: readonly PendingReason[];
+  readonly labels: ReadonlyMap<string, string>;
+  readonly createFromUs: number | null;
+  readonly createBeforeUs: number | null;
+}
+
+/** Where a page begins: behind this task in the list's order. */
+export interface PageStart {
+  readonly createTimeUs: number;
+  readonly id: string;
+}
+
+/** One page of a list. */
+export interface ListQuery {
+  readonly namespace: string;
+  readonly filter: ListFilter;
+  readonly newestFirst: boolean;
+  readonly after: PageStart | null;
+  /** At most this many tasks; one more is read to know whether there are more. */
+  readonly pageSize: number;
+  readonly withPayloads: boolean;
+}
+
+/** A worker that connects. */
+export interface SessionHello {
+  readonly namespace: string;
+  readonly workerName: string;
+  readonly sdk: string;
+  readonly language: string;
+  readonly queues: readonly string[];
+  readonly handlers: readonly string[];
+  readonly labels: ReadonlyMap<string, string>;
+  readonly slots: number;
+  readonly ttlUs: number;
+  readonly connection: number;
+  readonly unary: boolean;
+}
+
+/** A session that was opened or taken over. */
+export interface OpenSession {
+  readonly id: string;
+  readonly epoch: number;
+  readonly expiresInUs: number;
+}
+
+/** What a Hello with a session id came to. */
+export type TakeOver =
+  /** The session is this stream's now: these of the listed leases are still its own. `returned` tasks went back. */
+  | { readonly kind: "taken"; readonly session: OpenSession; readonly kept: readonly LiveTask[]; readonly returned: readonly LiveTask[] }
+  /** A hello with a higher connection number came first. */
+  | { readonly kind: "stale" }
+  /** The session had ended: a new one was opened and keeps these. */
+  | { readonly kind: "renewed"; readonly session: OpenSession; readonly kept: readonly LiveTask[] };
+
+/** A heartbeat to be stored. */
+export interface SessionBeat {
+  readonly sessionId: string;
+  readonly epoch: number;
+  readonly number: number;
+}
+
+/** A stored heartbeat. What is missing from the answer was not stored: taken over, or ended. */
+export interface StoredBeat {
+  readonly sessionId: string;
+  readonly expiresInUs: number;
+}
+
+/** Leases to be told of a cancel. */
+export interface CancelledLease {
+  readonly sessionId: string;
+  readonly task: LiveTask;
+}
+
+/** What `decide` found and did. */
+export interface Decided {
+  readonly before: LiveTask;
+  readonly answer: Answer;
+}
+
+/** The answer of a lock-and-decide: the task, or why there was nothing to decide about. */
+export type DecideResult =
+  | { readonly kind: "decided"; readonly decided: Decided }
+  /** It is finished. */
+  | { readonly kind: "finished"; readonly outcome: FinishedOutcome; readonly id: string }
+  | { readonly kind: "not-found" }
+  /** The task has another revision than the caller knows. */
+  | { readonly kind: "etag-mismatch" };
+
+/** What lets upkeep judge time. */
+export interface UpkeepTick {
+  /** True within the grace after an outage: nobody could report, so nothing is charged. */
+  readonly lenient: boolean;
+  /** True while no other server uses this database: nobody needs hints. */
+  readonly alone: boolean;
+}
+
+/** The whole conversation with Postgres. */
+export interface Storage {
+  /** Stores tasks; `atomic`: all or, on a fault, none. Answers each in the order given. */
+  insertTasks(tasks: readonly NewTask[], atomic: boolean): Promise<Inserted[]>;
+  /** Leases due tasks for free slots, by priority and due time within a queue, queues taking turns. Re-reads the sessions' epochs after commit: what was claimed for an older one is given back and not answered. */
+  leaseTasks(claim: Claim): Promise<LeasedTask[]>;
+  /** The payloads of one leased task that were too large to come with its claim. */
+  readPayloads(namespace: string, taskId: string): Promise<LeasePayloads | null>;
+  /** The one path that changes a task: writes each decision if its task still has the same lease nonce and revision. Answers which were written. */
+  applyDecisions(decisions: readonly Decision[]): Promise<boolean[]>;
+  /** Locks one task, lets `transition` answer the event on what is stored, writes the answer. */
+  decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult>;
+  /** Groups that have pending tasks, due or not, by a loose scan of the ready index; at most `most`. */
+  groupsWithWork(namespace: string, most: number): Promise<GroupWithWork[]>;
+
+  openSession(hello: SessionHello): Promise<OpenSession>;
+  /** Takes a session over for a newer stream: raises connection and epoch, then keeps the listed leases and gives back the others. */
+  takeOverSession(sessionId: string, hello: SessionHello, held: readonly { taskId: string; nonce: string }[]): Promise<TakeOver>;
+  /** Stores heartbeats: expiry only ever rises. */
+  storeBeats(beats: readonly SessionBeat[]): Promise<StoredBeat[]>;
+  /** Whether a session has not ended: of a heartbeat that was not stored it says whether the session was taken over or is over. */
+  isSessionAlive(namespace: string, sessionId: string): Promise<boolean>;
+  /** All that a session runs, for the server that serves it to compare with what it believes. */
+  runningLeases(sessionId: string): Promise<LiveTask[]>;
+  /** Cancels of tasks that these sessions run. */
+  cancelledLeases(sessionIds: readonly string[]): Promise<CancelledLease[]>;
+
+  /** Records that upkeep runs and finds out whether the database was away. */
+  tickUpkeep(serverId: string): Promise<UpkeepTick>;
+  /** Ends sessions whose time is over, rechecked in the statement. Answers how many. */
+  endExpiredSessions(): Promise<number>;
+  /** Running tasks whose session ended or was taken over without them: `lost` by silence, `returned` undelivered. */
+  orphanedLeases(most: number): Promise<{ readonly lost: LiveTask[]; readonly returned: LiveTask[] }>;
+  /** Tasks for which a wake, a deadline or the grace of a cancel has come. */
+  overdueTasks(most: number): Promise<LiveTask[]>;
+  /** Removes finished tasks older than the retention of their state, at most a page. Answers how many. */
+  removeExpiredTasks(retentionUs: Readonly<Record<FinalState, number>>, most: number): Promise<number>;
+
+  readTask(reference: TaskReference, withPayloads: boolean): Promise<StoredTask | null>;
+  listTasks(query: ListQuery): Promise<StoredTask[]>;
+  /** Newest state of tasks that changed: those of the ids whose revision is not the known one. */
+  readChanged(known: readonly { readonly id: string; readonly revision: number }[]): Promise<{ readonly id: string; readonly revision: number | null }[]>;
+  /** Stores progress of running tasks; lossy. */
+  storeProgress(progress: readonly { readonly taskId: string; readonly progress: StoredProgress }[]): Promise<void>;
+
+  /** Tells other servers what changed. Hints only. */
+  notify(hint: Hint): Promise<void>;
+  /** Calls back with every hint of another server, and with null after a gap in which hints may have been lost. */
+  onHint(callback: (hint: Hint | null) => void): void;
+
+  /** Whether Postgres answered within the last moments. */
+  readonly health: { readonly available: boolean; readonly unavailableSinceMs: number | null };
+  close(): Promise<void>;
+}
+
+/** A lease whose worker must be told something, wherever its stream is. */
+export interface HintedLease {
+  readonly sessionId: string;
+  readonly taskId: string;
+  /** Null: its task was cancelled and goes on for the grace. */
+  readonly revoked: RevocationReason | null;
+}
+
+/** What servers tell each other. */
+export interface Hint {
+  readonly groups: readonly GroupWithWork[];
+  /** Leases whose worker must be told: of a cancel (null), or that they were taken away. */
+  readonly leases: readonly HintedLease[];
+  /** Tasks that changed and may be awaited elsewhere. */
+  readonly taskIds: readonly string[];
+}

@@ -1,0 +1,186 @@
+// What does upkeep ask the database? Who fell silent, which leases have no living session, which tasks' time has come.
+
+import type { FinalState, LiveTask } from "../domain/task.js";
+import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive, stateNumber } from "./live-rows.js";
+import type { Connection, Statement } from "./statement.js";
+import { instant, integer } from "./statement.js";
+import type { GroupWithWork } from "./storage.js";
+
+type Build = (name: string, text: string) => Statement;
+
+/** Statements of this file. */
+export interface UpkeepStatements {
+  readonly lockTick: Statement;
+  readonly writeTick: Statement;
+  readonly spareSessions: Statement;
+  readonly seen: Statement;
+  readonly endExpired: Statement;
+  readonly sweepSessions: Statement;
+  readonly orphaned: Statement;
+  readonly waking: Statement;
+  readonly deadlines: Statement;
+  readonly retention: Statement;
+  readonly groups: Statement;
+}
+
+/** Builds the statements of this file for one schema. */
+export function upkeepStatements(build: Build): UpkeepStatements {
+  return {
+    lockTick: build(
+      "lock_tick",
+      `SELECT u.last_tick, u.lenient_until, $schema.leasehold_now(), EXISTS (SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL)
+      FROM $schema.upkeep u FOR UPDATE OF u`,
+    ),
+    writeTick: build("write_tick", `UPDATE $schema.upkeep SET last_tick = $schema.leasehold_now(), lenient_until = timestamptz '1970-01-01 00:00:00+00' + $1::int8 * interval '1 microsecond'`),
+    spareSessions: build(
+      "spare_sessions",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
+      UPDATE $schema.sessions s SET expires_at = GREATEST(s.expires_at, (SELECT now FROM c) + s.ttl_us * interval '1 microsecond')
+      WHERE s.shard = $1 AND s.end_time IS NULL`,
+    ),
+    seen: build(
+      "server_seen",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
+      w AS (
+        INSERT INTO $schema.servers AS s (id, address, version, start_time, seen_time) SELECT $1::uuid, $2, $3, c.now, c.now FROM c
+        ON CONFLICT (id) DO UPDATE SET seen_time = excluded.seen_time),
+      gone AS (DELETE FROM $schema.servers s WHERE s.seen_time < (SELECT now FROM c) - interval '1 hour')
+      SELECT EXISTS (SELECT 1 FROM $schema.servers s WHERE s.id <> $1::uuid AND s.seen_time > (SELECT now FROM c) - interval '10 seconds')`,
+    ),
+    // The time is compared in the writing statement: a heartbeat that was stored a moment ago keeps its session.
+    endExpired: build(
+      "end_expired_sessions",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
+      UPDATE $schema.sessions s SET end_time = (SELECT now FROM c)
+      WHERE s.shard = $1 AND s.end_time IS NULL AND s.expires_at <= (SELECT now FROM c) RETURNING s.id`,
+    ),
+    sweepSessions: build(
+      "sweep_sessions",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
+      DELETE FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time < (SELECT now FROM c) - interval '1 hour'`,
+    ),
+    // A loose scan over (session, epoch) of running tasks: as many probes as sessions, not as leases.
+    orphaned: build(
+      "orphaned_leases",
+      `WITH RECURSIVE g(session_id, session_epoch) AS (
+        (SELECT l.session_id, l.session_epoch FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 1
+          ORDER BY l.session_id, l.session_epoch LIMIT 1)
+        UNION ALL
+        SELECT n.* FROM g, LATERAL (
+          SELECT l.session_id, l.session_epoch FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 1
+            AND (l.session_id, l.session_epoch) > (g.session_id, g.session_epoch) ORDER BY l.session_id, l.session_epoch LIMIT 1) n),
+      o AS MATERIALIZED (
+        SELECT g.*, s.id IS NULL OR s.end_time IS NOT NULL AS lost FROM g LEFT JOIN LATERAL (
+          SELECT * FROM $schema.sessions s WHERE s.shard = $1 AND s.id = g.session_id OFFSET 0) s ON true
+        WHERE s.id IS NULL OR s.end_time IS NOT NULL OR s.epoch <> g.session_epoch)
+      SELECT ${LIVE_COLUMNS}, l.lost FROM (
+        SELECT x.*, o.lost FROM o CROSS JOIN LATERAL (
+          SELECT * FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 1 AND l.session_id = o.session_id
+            AND l.session_epoch = o.session_epoch OFFSET 0) x
+        LIMIT $2::int4) l
+      JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+    ),
+    waking: build(
+      "waking_tasks",
+      `SELECT ${LIVE_COLUMNS} FROM (
+        SELECT * FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 2 AND l.run_at <= (SELECT $schema.leasehold_now())
+        ORDER BY l.run_at LIMIT $2::int4) l
+      JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+    ),
+    deadlines: build(
+      "overdue_tasks",
+      `SELECT ${LIVE_COLUMNS} FROM (
+        SELECT * FROM $schema.live_tasks l WHERE l.shard = $1
+          AND LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline) IS NOT NULL
+          AND LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline)
+            <= (SELECT $schema.leasehold_now())
+        ORDER BY LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline) LIMIT $2::int4) l
+      JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+    ),
+    // All tables of a task in one statement; in pages, oldest first.
+    retention: build(
+      "remove_expired_tasks",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
+      old AS MATERIALIZED (
+        SELECT f.id FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.namespace = $2 AND f.state = $3::int2
+          AND f.finish_time < (SELECT now FROM c) - $4::int8 * interval '1 microsecond'
+          AND (f.key_hold_until IS NULL OR f.key_hold_until < (SELECT now FROM c))
+        ORDER BY f.finish_time, f.id LIMIT $5::int4 FOR UPDATE SKIP LOCKED),
+      f AS (DELETE FROM $schema.finished_tasks x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) RETURNING x.id),
+      t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
+      m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
+      e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
+      p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
+      b AS (
+        DELETE FROM $schema.task_labels x USING (
+          SELECT t.namespace, t.id, p.pair ->> 0 AS key, p.pair ->> 1 AS value FROM $schema.tasks t, jsonb_array_elements(t.labels::jsonb) AS p(pair)
+          WHERE t.shard = $1 AND t.id = ANY (ARRAY(SELECT id FROM old)) AND t.labels IS NOT NULL) y
+        WHERE x.shard = $1 AND x.namespace = y.namespace AND x.key = y.key AND x.value = y.value AND x.id = y.id)
+      SELECT count(*) FROM f`,
+    ),
+    // The first row of a group, by the index's order, is its earliest: one probe a group tells when it has work.
+    groups: build(
+      "groups_with_work",
+      `WITH RECURSIVE g(queue, name, priority, run_at) AS (
+        (SELECT l.queue, l.name, l.priority, l.run_at FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0
+          ORDER BY l.queue, l.name, l.priority, l.run_at LIMIT 1)
+        UNION ALL
+        SELECT n.* FROM g, LATERAL (
+          SELECT l.queue, l.name, l.priority, l.run_at FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0
+            AND (l.queue, l.name, l.priority) > (g.queue, g.name, g.priority)
+          ORDER BY l.queue, l.name, l.priority, l.run_at LIMIT 1) n)
+      SELECT g.queue, g.name, g.priority, g.run_at, c.now FROM g, (SELECT $schema.leasehold_now() AS now) c LIMIT $3::int4`,
+    ),
+  };
+}
+
+/** Running tasks without a living session at their epoch. */
+export async function orphanedLeases(
+  connection: Connection,
+  statements: UpkeepStatements,
+  shard: number,
+  most: number,
+): Promise<{ lost: LiveTask[]; returned: LiveTask[] }> {
+  const rows = await connection.run(statements.orphaned, [shard, most]);
+  const isLost = (row: (typeof rows)[number]): boolean => row[LIVE_COLUMN_COUNT] === "t";
+  return { lost: rows.filter(isLost).map(readLive), returned: rows.filter((row) => !isLost(row)).map(readLive) };
+}
+
+/** Suspended tasks to wake, and tasks with a deadline or cancel that has come. */
+export async function overdueTasks(connection: Connection, statements: UpkeepStatements, shard: number, most: number): Promise<LiveTask[]> {
+  const waking = await connection.run(statements.waking, [shard, most]);
+  const deadlines = await connection.run(statements.deadlines, [shard, most]);
+  const byId = new Map([...waking, ...deadlines].map(readLive).map((task) => [task.identity.id, task]));
+  return [...byId.values()];
+}
+
+/** Removes a page of finished tasks for each state. */
+export async function removeExpiredTasks(
+  connection: Connection,
+  statements: UpkeepStatements,
+  shard: number,
+  namespace: string,
+  retentionUs: Readonly<Record<FinalState, number>>,
+  most: number,
+): Promise<number> {
+  let removed = 0;
+  for (const state of ["COMPLETED", "FAILED", "CANCELLED"] as const) {
+    const [row] = await connection.run(statements.retention, [shard, namespace, stateNumber(state), retentionUs[state], most]);
+    removed += row === undefined ? 0 : integer(row, 0);
+  }
+  return removed;
+}
+
+/** Groups that have pending tasks. */
+export async function groupsWithWork(
+  connection: Connection,
+  statements: UpkeepStatements,
+  shard: number,
+  namespace: string,
+  most: number,
+  observe: (nowUs: number) => void,
+): Promise<GroupWithWork[]> {
+  const rows = await connection.run(statements.groups, [shard, namespace, most]);
+  if (rows[0] !== undefined) observe(instant(rows[0], 4));
+  return rows.map((row) => ({ namespace, queue: row[0] ?? "", name: row[1] ?? "", priority: integer(row, 2), earliestUs: instant(row, 3) }));
+}

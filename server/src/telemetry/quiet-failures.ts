@@ -1,0 +1,27 @@
+// How are failures logged that come many a second while Postgres is away? The first at once, then one line each 10 s with their number.
+
+import type { Clock } from "../clock.js";
+import { DatabaseFault } from "../storage/faults.js";
+import type { Log } from "./log.js";
+
+const LINE_INTERVAL_MS = 10_000;
+
+/** Makes the function that background work reports its failures to. Faults of the database are gathered, anything else is a bug and logged each time. */
+export function quietly(clock: Clock, log: Log): (error: unknown) => void {
+  let lastLineMs = Number.NEGATIVE_INFINITY;
+  let unsaid = 0;
+  return (error) => {
+    if (!(error instanceof DatabaseFault)) {
+      log.error({ err: error }, "background work failed");
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    if (nowMs - lastLineMs < LINE_INTERVAL_MS) {
+      unsaid++;
+      return;
+    }
+    lastLineMs = nowMs;
+    log.warn({ fault: error.kind, reason: error.message, unsaid }, "the database failed a background call; it is tried again");
+    unsaid = 0;
+  };
+}

@@ -1,0 +1,18 @@
+// When does a lease expire? When its session was silent for the TTL, by the database's clock, compared in the statement that ends
+// the session. Its leases then return page by page, each guarded by the revision that was read.
+
+import type { UpkeepParts } from "./apply-page.js";
+import { applyToPage } from "./apply-page.js";
+
+const PAGE = 500;
+
+/** Ends silent sessions and returns every lease that has no living session at its epoch. */
+export async function expireLeases(parts: UpkeepParts, lenient: boolean): Promise<void> {
+  // After an outage nobody could heartbeat; sessions were spared for their TTL and none is ended before.
+  if (!lenient) await parts.storage.endExpiredSessions();
+  for (;;) {
+    const { lost, returned } = await parts.storage.orphanedLeases(PAGE);
+    const written = (await applyToPage(parts, lost, { kind: "lease-lost" })) + (await applyToPage(parts, returned, { kind: "lease-returned" }));
+    if (lost.length + returned.length < PAGE || written === 0) return;
+  }
+}
