@@ -93,7 +93,9 @@ CREATE TABLE live_tasks (
 );
 
 -- Serves the claim (equality up to priority, then due order) and the loose scan of which groups have work.
-CREATE INDEX live_tasks_ready ON live_tasks (shard, namespace, queue, name, priority, run_at, id) WHERE state = 0;
+CREATE INDEX live_tasks_ready ON live_tasks (shard, namespace, queue, name, priority, run_at, id) WHERE state = 0 AND lost_leases < 2;
+-- Serves the claim of suspects: tasks that lost two leases in a row, given only to sessions that hold no other such task.
+CREATE INDEX live_tasks_suspects ON live_tasks (shard, namespace, run_at, id) WHERE state = 0 AND lost_leases >= 2;
 -- Serves takeovers, expiry and the audit: what a session holds.
 CREATE INDEX live_tasks_running ON live_tasks (shard, session_id, session_epoch) WHERE state = 1;
 -- Serves the wake-up of suspended tasks.

@@ -52,5 +52,9 @@ function chainedTimer(delayMs: number, callback: () => void): Timer {
     handle.unref();
   };
   arm(delayMs);
-  return { cancel: () => { clearTimeout(handle); } };
+  return {
+    cancel: () => {
+      clearTimeout(handle);
+    },
+  };
 }

@@ -24,7 +24,13 @@ function urlFault(url: string): string | null {
 
 /** Every setting. The key is its name inside this file only. */
 const SETTINGS = {
-  databaseUrl: text("LEASEHOLD_DATABASE_URL", null, "postgres://…", "Where tasks are stored: Postgres 14 or newer. Never logged.", urlFault),
+  databaseUrl: text(
+    "LEASEHOLD_DATABASE_URL",
+    null,
+    "postgres://…",
+    "Where tasks are stored: Postgres 14 or newer. Never logged.",
+    urlFault,
+  ),
   databaseListenUrl: text(
     "LEASEHOLD_DATABASE_LISTEN_URL",
     "",
@@ -32,42 +38,164 @@ const SETTINGS = {
     "Direct connection for LISTEN, where the other one goes through a pooler in transaction mode. Default: the same connection string. Never logged.",
     urlFault,
   ),
-  preparedStatements: flag("LEASEHOLD_DATABASE_PREPARED_STATEMENTS", true, "Whether statements are prepared by name; false for poolers that cannot."),
-  poolSize: integer("LEASEHOLD_DATABASE_POOL_SIZE", 8, 2, 100, "Connections to Postgres. More than a few a core of the database make it slower, not faster."),
-  statementTimeout: durationMs("LEASEHOLD_DATABASE_STATEMENT_TIMEOUT", "10s", "100ms", "10m", "Longest a statement may take before it is given up."),
+  preparedStatements: flag(
+    "LEASEHOLD_DATABASE_PREPARED_STATEMENTS",
+    true,
+    "Whether statements are prepared by name; false for poolers that cannot.",
+  ),
+  poolSize: integer(
+    "LEASEHOLD_DATABASE_POOL_SIZE",
+    8,
+    2,
+    100,
+    "Connections to Postgres. More than a few a core of the database make it slower, not faster.",
+  ),
+  statementTimeout: durationMs(
+    "LEASEHOLD_DATABASE_STATEMENT_TIMEOUT",
+    "10s",
+    "100ms",
+    "10m",
+    "Longest a statement may take before it is given up.",
+  ),
   durability: word(
     "LEASEHOLD_DURABILITY",
     "checked",
     ["checked", "provider", "unsafe"],
     "Whether Postgres is checked to keep what it acknowledges: checked refuses to start if not, provider trusts the platform below, unsafe is for development.",
   ),
-  schemaName: text("LEASEHOLD_PERSISTENCE_SCHEMA_NAME", "leasehold", SCHEMA_RULE, "Postgres schema that holds every table and function.", schemaFault),
-  listen: { ...text("LEASEHOLD_LISTEN", "127.0.0.1:7410", "host:port, [IPv6]:port, unix:/path", "Where gRPC is served. Port 0 lets the system choose."), parse: parseListen },
-  insecureBind: flag("LEASEHOLD_INSECURE_BIND", false, "Allows to listen beyond loopback without TLS: anybody who reaches the port may read and change every task."),
+  schemaName: text(
+    "LEASEHOLD_PERSISTENCE_SCHEMA_NAME",
+    "leasehold",
+    SCHEMA_RULE,
+    "Postgres schema that holds every table and function.",
+    schemaFault,
+  ),
+  listen: {
+    ...text(
+      "LEASEHOLD_LISTEN",
+      "127.0.0.1:7410",
+      "host:port, [IPv6]:port, unix:/path",
+      "Where gRPC is served. Port 0 lets the system choose.",
+    ),
+    parse: parseListen,
+  },
+  insecureBind: flag(
+    "LEASEHOLD_INSECURE_BIND",
+    false,
+    "Allows to listen beyond loopback without TLS: anybody who reaches the port may read and change every task.",
+  ),
   tlsCertFile: text("LEASEHOLD_TLS_CERT_FILE", "", "path of a PEM file", "Certificate chain for TLS. Needs the key file; default: no TLS."),
   tlsKeyFile: text("LEASEHOLD_TLS_KEY_FILE", "", "path of a PEM file", "Private key for TLS. Needs the certificate file."),
-  batchSize: integer("LEASEHOLD_SCHEDULING_BATCH_SIZE", 500, 1, 10_000, "Most tasks that one statement leases, stores or judges: larger ones hold their locks longer."),
-  pollingDelay: durationMs("LEASEHOLD_SCHEDULING_POLLING_DELAY", "1s", "10ms", "1h", "How often to look for work that no notification told of. Wake-ups are pushed; this is the fallback."),
-  schedulerRetryCount: integer("LEASEHOLD_SCHEDULING_SCHEDULER_RETRY_COUNT", 3, 0, 1_000, "Lost leases in a row that are forgiven; one more and the task is FAILED as POISONED."),
-  schedulerRetryDelays: durationListUs("LEASEHOLD_SCHEDULING_SCHEDULER_RETRY_DELAYS", "0s,10s,60s", "3650d", "Delays after a lost lease, in order; the last one repeats."),
-  maxRetryCount: integer("LEASEHOLD_EXECUTION_MAX_RETRY_COUNT", 4, 0, 999, "Attempts in a row after the first failed one: 4 means 5 attempts in all."),
+  batchSize: integer(
+    "LEASEHOLD_SCHEDULING_BATCH_SIZE",
+    500,
+    1,
+    10_000,
+    "Most tasks that one statement leases, stores or judges: larger ones hold their locks longer.",
+  ),
+  pollingDelay: durationMs(
+    "LEASEHOLD_SCHEDULING_POLLING_DELAY",
+    "1s",
+    "10ms",
+    "1h",
+    "How often to look for work that no notification told of. Wake-ups are pushed; this is the fallback.",
+  ),
+  schedulerRetryCount: integer(
+    "LEASEHOLD_SCHEDULING_SCHEDULER_RETRY_COUNT",
+    3,
+    0,
+    1_000,
+    "Lost leases in a row that are forgiven; one more and the task is FAILED as POISONED.",
+  ),
+  schedulerRetryDelays: durationListUs(
+    "LEASEHOLD_SCHEDULING_SCHEDULER_RETRY_DELAYS",
+    "0s,10s,60s",
+    "3650d",
+    "Delays after a lost lease, in order; the last one repeats.",
+  ),
+  maxRetryCount: integer(
+    "LEASEHOLD_EXECUTION_MAX_RETRY_COUNT",
+    4,
+    0,
+    999,
+    "Attempts in a row after the first failed one: 4 means 5 attempts in all.",
+  ),
   retryInitial: durationUs("LEASEHOLD_EXECUTION_RETRY_INITIAL", "1s", "0s", "3650d", "Delay before the second attempt."),
   retryFactor: decimal("LEASEHOLD_EXECUTION_RETRY_FACTOR", 2, 1, 100, "Growth of the delay with each further attempt."),
   retryMax: durationUs("LEASEHOLD_EXECUTION_RETRY_MAX", "5m", "0s", "3650d", "Upper bound of the delay."),
-  retryJitter: decimal("LEASEHOLD_EXECUTION_RETRY_JITTER", 0.5, 0, 1, "Share of the delay that chance may take off, so that failures of one moment do not come back as one."),
-  sessionTtl: durationUs("LEASEHOLD_SESSION_TTL_DEFAULT", "20s", "2s", "1h", "Silence after which a worker's leases are lost, unless the worker wishes another one."),
-  retentionCompleted: durationUs("LEASEHOLD_RETENTION_COMPLETED", "7d", "1h", "3650d", "How long COMPLETED tasks are kept. Never below an hour: until then a repeated submission is recognized."),
+  retryJitter: decimal(
+    "LEASEHOLD_EXECUTION_RETRY_JITTER",
+    0.5,
+    0,
+    1,
+    "Share of the delay that chance may take off, so that failures of one moment do not come back as one.",
+  ),
+  sessionTtl: durationUs(
+    "LEASEHOLD_SESSION_TTL_DEFAULT",
+    "20s",
+    "2s",
+    "1h",
+    "Silence after which a worker's leases are lost, unless the worker wishes another one.",
+  ),
+  retentionCompleted: durationUs(
+    "LEASEHOLD_RETENTION_COMPLETED",
+    "7d",
+    "1h",
+    "3650d",
+    "How long COMPLETED tasks are kept. Never below an hour: until then a repeated submission is recognized.",
+  ),
   retentionFailed: durationUs("LEASEHOLD_RETENTION_FAILED", "30d", "1h", "3650d", "How long FAILED tasks are kept."),
   retentionCancelled: durationUs("LEASEHOLD_RETENTION_CANCELLED", "7d", "1h", "3650d", "How long CANCELLED tasks are kept."),
   payloadBytes: bytes("LEASEHOLD_LIMIT_PAYLOAD_BYTES", "1MiB", "1KiB", "16MiB", "Largest metadata, execution metadata or result, each."),
   errorBytes: bytes("LEASEHOLD_LIMIT_ERROR_BYTES", "64KiB", "4KiB", "1MiB", "Largest error of a task in all; a longer one is cut."),
-  messageBytes: bytes("LEASEHOLD_LIMIT_MESSAGE_BYTES", "4MiB", "64KiB", "64MiB", "Largest gRPC message in either direction; must hold a task with three payloads and two errors."),
-  streamsPerConnection: integer("LEASEHOLD_LIMIT_STREAMS_PER_CONNECTION", 1_000, 10, 100_000, "Calls and streams at once on one connection; more wait in the client."),
-  connectionBytes: bytes("LEASEHOLD_LIMIT_CONNECTION_BYTES", "32MiB", "8MiB", "1GiB", "Memory that HTTP/2 may use for one connection; one that needs more gets no further streams."),
-  queuedSubmissions: integer("LEASEHOLD_LIMIT_QUEUED_SUBMISSIONS", 5_000, 1, 1_000_000, "Submissions that may wait for Postgres; more are refused at once with RESOURCE_EXHAUSTED and a delay."),
-  waiters: integer("LEASEHOLD_LIMIT_WAITERS", 10_000, 1, 1_000_000, "Tasks waited for and watched at once; more are refused with RESOURCE_EXHAUSTED and a delay."),
-  drainTimeout: durationMs("LEASEHOLD_DRAIN_TIMEOUT", "5s", "0s", "10m", "How long a stopping server lets calls finish before it ends them."),
-  logLevel: word("LEASEHOLD_LOG_LEVEL", "info", ["trace", "debug", "info", "warn", "error", "fatal", "silent"], "Least important lines that are written."),
+  messageBytes: bytes(
+    "LEASEHOLD_LIMIT_MESSAGE_BYTES",
+    "4MiB",
+    "64KiB",
+    "64MiB",
+    "Largest gRPC message in either direction; must hold a task with three payloads and two errors.",
+  ),
+  streamsPerConnection: integer(
+    "LEASEHOLD_LIMIT_STREAMS_PER_CONNECTION",
+    1_000,
+    10,
+    100_000,
+    "Calls and streams at once on one connection; more wait in the client.",
+  ),
+  connectionBytes: bytes(
+    "LEASEHOLD_LIMIT_CONNECTION_BYTES",
+    "32MiB",
+    "8MiB",
+    "1GiB",
+    "Memory that HTTP/2 may use for one connection; one that needs more gets no further streams.",
+  ),
+  queuedSubmissions: integer(
+    "LEASEHOLD_LIMIT_QUEUED_SUBMISSIONS",
+    5_000,
+    1,
+    1_000_000,
+    "Submissions that may wait for Postgres; more are refused at once with RESOURCE_EXHAUSTED and a delay.",
+  ),
+  waiters: integer(
+    "LEASEHOLD_LIMIT_WAITERS",
+    10_000,
+    1,
+    1_000_000,
+    "Tasks waited for and watched at once; more are refused with RESOURCE_EXHAUSTED and a delay.",
+  ),
+  drainTimeout: durationMs(
+    "LEASEHOLD_DRAIN_TIMEOUT",
+    "5s",
+    "0s",
+    "10m",
+    "How long a stopping server lets calls finish before it ends them.",
+  ),
+  logLevel: word(
+    "LEASEHOLD_LOG_LEVEL",
+    "info",
+    ["trace", "debug", "info", "warn", "error", "fatal", "silent"],
+    "Least important lines that are written.",
+  ),
   logFormat: word("LEASEHOLD_LOG_FORMAT", "json", ["json", "text"], "One JSON object a line for machines, or one line of text for people."),
 } satisfies Record<string, Setting<unknown>>;
 
@@ -186,13 +314,18 @@ function assemble(values: Values): Config {
 /** What is wrong between settings that are each right. */
 function contradictionsOf(values: Values, { listen, tls, limits }: Config): string[] {
   const problems: string[] = [];
-  if ((values.tlsCertFile === "") !== (values.tlsKeyFile === "")) problems.push("LEASEHOLD_TLS_CERT_FILE and LEASEHOLD_TLS_KEY_FILE belong together: set both or none.");
+  if ((values.tlsCertFile === "") !== (values.tlsKeyFile === ""))
+    problems.push("LEASEHOLD_TLS_CERT_FILE and LEASEHOLD_TLS_KEY_FILE belong together: set both or none.");
   else if (tls === null && !values.insecureBind && !isLoopback(listen)) {
-    problems.push(`LEASEHOLD_LISTEN ${formatListen(listen)} is reachable from other machines without TLS: set LEASEHOLD_TLS_CERT_FILE and LEASEHOLD_TLS_KEY_FILE, listen on 127.0.0.1, or set LEASEHOLD_INSECURE_BIND=true.`);
+    problems.push(
+      `LEASEHOLD_LISTEN ${formatListen(listen)} is reachable from other machines without TLS: set LEASEHOLD_TLS_CERT_FILE and LEASEHOLD_TLS_KEY_FILE, listen on 127.0.0.1, or set LEASEHOLD_INSECURE_BIND=true.`,
+    );
   }
   const largestTask = 3 * limits.payloadBytes + 2 * limits.errorBytes + TASK_OVERHEAD_BYTES;
   if (limits.messageBytes < largestTask) {
-    problems.push(`LEASEHOLD_LIMIT_MESSAGE_BYTES must be at least ${largestTask}: a task with three payloads of LEASEHOLD_LIMIT_PAYLOAD_BYTES and two errors of LEASEHOLD_LIMIT_ERROR_BYTES must fit a message.`);
+    problems.push(
+      `LEASEHOLD_LIMIT_MESSAGE_BYTES must be at least ${largestTask}: a task with three payloads of LEASEHOLD_LIMIT_PAYLOAD_BYTES and two errors of LEASEHOLD_LIMIT_ERROR_BYTES must fit a message.`,
+    );
   }
   return problems;
 }

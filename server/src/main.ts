@@ -118,7 +118,12 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     maxBytes: MOST_BATCH_BYTES,
     maxWaiting: config.limits.queuedSubmissions,
   });
-  const writeLimits = { maxItems: config.scheduling.batchSize, maxBytes: MOST_BATCH_BYTES, lanes: REPORT_LANES, maxWaiting: MOST_WAITING_REPORTS };
+  const writeLimits = {
+    maxItems: config.scheduling.batchSize,
+    maxBytes: MOST_BATCH_BYTES,
+    lanes: REPORT_LANES,
+    maxWaiting: MOST_WAITING_REPORTS,
+  };
   const writes = new Batcher<Decision, boolean>(clock, writeLimits, (decisions) => storage.applyDecisions(decisions));
   const reports = new Reports(clock, storage, writes, announcements, config.limits.payloadBytes, failed);
   const progress = new ProgressBoard(clock, storage, (taskIds) => {
@@ -126,7 +131,13 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
   });
   const sessionSettings = { defaultTtlUs: config.session.ttlDefaultUs, reconnectAfterUs: RECONNECT_AFTER_US };
   const workers: ConnectedWorkers = new ConnectedWorkers(clock, storage, sessionSettings, reports, announcements, progress, failed);
-  const dispatcher: Dispatcher = new Dispatcher(clock, storage, config.scheduling, (session, tasks) => workers.deliver(session, tasks), failed);
+  const dispatcher: Dispatcher = new Dispatcher(
+    clock,
+    storage,
+    config.scheduling,
+    (session, tasks) => workers.deliver(session, tasks),
+    failed,
+  );
   const upkeep = new Upkeep({
     clock,
     storage,
@@ -151,7 +162,13 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
 }
 
 // What another server says; null after a gap, in which anything may have been said.
-function heed(hint: Hint | null, dispatcher: Dispatcher, watch: AwaitedTasks, workers: ConnectedWorkers, failed: (error: unknown) => void): void {
+function heed(
+  hint: Hint | null,
+  dispatcher: Dispatcher,
+  watch: AwaitedTasks,
+  workers: ConnectedWorkers,
+  failed: (error: unknown) => void,
+): void {
   if (hint === null) {
     dispatcher.rescan();
     watch.lookNow();

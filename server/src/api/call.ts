@@ -2,7 +2,17 @@
 // that can be read, and the process lives. An async handler that rejects would otherwise end it, and bytes that do not decode would
 // otherwise be answered INTERNAL before any handler runs.
 
-import type { handleBidiStreamingCall, handleServerStreamingCall, handleUnaryCall, Metadata, MethodDefinition, ServerDuplexStream, ServerWritableStream, UntypedHandleCall, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  Metadata,
+  MethodDefinition,
+  ServerDuplexStream,
+  ServerWritableStream,
+  UntypedHandleCall,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import type { TraceContext } from "../domain/new-task.js";
 import type { Log } from "../telemetry/log.js";
 import { refusalOf, refuse, toServiceError } from "./status.js";
@@ -25,7 +35,11 @@ export interface CallContext {
 /** A handler of one request with one answer. It throws `RefusedCall` to refuse. */
 export type UnaryHandler<Request, Response> = (request: Request, context: CallContext) => Promise<Response>;
 /** A handler of one request with many answers; the stream ends when it resolves. */
-export type ServerStreamHandler<Request, Response> = (request: Request, context: CallContext, stream: ServerWritableStream<Request, Response>) => Promise<void>;
+export type ServerStreamHandler<Request, Response> = (
+  request: Request,
+  context: CallContext,
+  stream: ServerWritableStream<Request, Response>,
+) => Promise<void>;
 /** A handler of a stream in both directions. It ends the stream itself; what it throws ends it too. Messages may be MALFORMED. */
 export type BidiHandler<Request, Response> = (stream: ServerDuplexStream<Request, Response>, context: CallContext) => Promise<void>;
 
@@ -61,7 +75,12 @@ export function isWrapped(handler: UntypedHandleCall): boolean {
 }
 
 /** Wraps every method of a service, those without a handler as well. */
-export function wrapService<Definition extends object>(definition: Definition, handlers: Handlers<Definition>, log: Log, drain: () => void): WrappedService {
+export function wrapService<Definition extends object>(
+  definition: Definition,
+  handlers: Handlers<Definition>,
+  log: Log,
+  drain: () => void,
+): WrappedService {
   const methods = Object.entries(definition) as [string, MethodDefinition<unknown, unknown>][];
   const implementation: UntypedServiceImplementation = {};
   for (const [name, method] of methods) {
@@ -85,7 +104,8 @@ export function safely<T>(deserialize: (bytes: Buffer) => T): (bytes: Buffer) =>
 }
 
 function wrapHandler(method: MethodDefinition<unknown, unknown>, handler: unknown, log: Log): UntypedHandleCall {
-  const missing = async (): Promise<never> => refuse("NOT_IMPLEMENTED", { message: `${method.path} is not implemented by this server yet.` });
+  const missing = async (): Promise<never> =>
+    refuse("NOT_IMPLEMENTED", { message: `${method.path} is not implemented by this server yet.` });
   const use = handler ?? missing;
   if (method.requestStream) return bidi(method.path, use as BidiHandler<unknown, unknown>, log);
   if (method.responseStream) return serverStream(method.path, use as ServerStreamHandler<unknown, unknown>, log);
@@ -126,7 +146,11 @@ function serverStream<Request, Response>(
   };
 }
 
-function bidi<Request, Response>(method: string, handler: BidiHandler<Request, Response>, log: Log): handleBidiStreamingCall<Request, Response> {
+function bidi<Request, Response>(
+  method: string,
+  handler: BidiHandler<Request, Response>,
+  log: Log,
+): handleBidiStreamingCall<Request, Response> {
   return (call) => {
     const answer = async (): Promise<void> => {
       try {
@@ -170,7 +194,11 @@ function contextOf(call: AnyCall): CallContext {
   const traceContext =
     traceparent === undefined
       ? null
-      : parseTraceContext({ traceparent, tracestate: single(call.metadata, "tracestate") ?? "", baggage: single(call.metadata, "baggage") ?? "" });
+      : parseTraceContext({
+          traceparent,
+          tracestate: single(call.metadata, "tracestate") ?? "",
+          baggage: single(call.metadata, "baggage") ?? "",
+        });
   return { namespace, traceContext, gone: () => call.cancelled, onGone: (callback) => void call.once("cancelled", callback) };
 }
 

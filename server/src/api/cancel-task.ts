@@ -30,14 +30,22 @@ export function cancelTask({ storage, commands, config }: CancelParts): UnaryHan
     const reference = parseReference(request.task, "task", namespace, violations);
     const graceUs = parseDuration(request.grace, "grace", 0, MAX_DURATION_US, violations) ?? DEFAULT_GRACE_US;
     refuseViolations(violations);
-    const answer = await commands.decide(reference, { kind: "cancel-requested", reason: cleanText(request.reason, MAX_REASON_BYTES), graceUs });
+    const answer = await commands.decide(reference, {
+      kind: "cancel-requested",
+      reason: cleanText(request.reason, MAX_REASON_BYTES),
+      graceUs,
+    });
     if (answer.kind === "not-found") return refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
     // No etag was given, so none can differ.
     if (answer.kind === "etag-mismatch") return refuse("ETAG_MISMATCH", { resource: showReference(reference) });
     if (answer.kind === "finished" && answer.outcome.state !== "CANCELLED") return refuse("TASK_FINISHED", { resource: answer.id });
     const id = answer.kind === "finished" ? answer.id : answer.decided.before.identity.id;
     // NOTHING_TO_DO: an earlier cancel ends sooner, and stands.
-    if (answer.kind === "decided" && answer.decided.answer.kind === "rejected" && answer.decided.answer.rejection.reason !== "NOTHING_TO_DO") {
+    if (
+      answer.kind === "decided" &&
+      answer.decided.answer.kind === "rejected" &&
+      answer.decided.answer.rejection.reason !== "NOTHING_TO_DO"
+    ) {
       throw new RefusedCall(refusalOfRejection(answer.decided.answer.rejection, id));
     }
     const task = await storage.readTask({ namespace, id }, true);

@@ -9,18 +9,19 @@ import { refuse } from "./status.js";
 /** Changes of some tasks. */
 export interface Changes {
   /** Ids that changed since the last call; waits for one, at most `waitMs`. Empty after the wait, and after the end. */
-  next(waitMs: number): Promise<string[]>;
+  readonly next: (waitMs: number) => Promise<string[]>;
   /** Says what is known of a task, so that a missed change is noticed. */
-  known(id: string, revision: number): void;
+  readonly known: (id: string, revision: number) => void;
   /** Ends the subscription and whoever waits. May be called again. */
-  end(): void;
+  readonly end: () => void;
 }
 
 const RETRY_MS = 1000;
 
 /** Refuses where more tasks would be waited for than the server allows. */
 export function refuseTooManyWaiters(watch: TaskWatch, more: number, { limits }: Config): void {
-  if (watch.size + more > limits.waiters) refuse("OVERLOADED", { message: "Too many tasks are waited for at once.", retryAfterMs: RETRY_MS });
+  if (watch.size + more > limits.waiters)
+    refuse("OVERLOADED", { message: "Too many tasks are waited for at once.", retryAfterMs: RETRY_MS });
 }
 
 /** Subscribes to the changes of some tasks. */

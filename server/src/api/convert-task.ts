@@ -1,10 +1,25 @@
 // How does a stored task look to who asks? The domain's task as a Task message, in BASIC or FULL view.
 
 import type { Payload as PayloadMessage, Task, TaskError as TaskErrorMessage } from "@leasehold/proto/leasehold/v1/task";
-import { FinishReason as FinishReasonMessage, PendingReason as PendingReasonMessage, RetryAction, TaskState as TaskStateMessage } from "@leasehold/proto/leasehold/v1/task";
+import {
+  FinishReason as FinishReasonMessage,
+  PendingReason as PendingReasonMessage,
+  RetryAction,
+  TaskState as TaskStateMessage,
+} from "@leasehold/proto/leasehold/v1/task";
 import type * as proto from "@leasehold/proto/leasehold/v1/task";
 import type { NewTask } from "../domain/new-task.js";
-import type { Deadlines, FinalState, FinishReason, LiveTask, Payload, PendingReason, RetryPolicy, TaskError, TaskState } from "../domain/task.js";
+import type {
+  Deadlines,
+  FinalState,
+  FinishReason,
+  LiveTask,
+  Payload,
+  PendingReason,
+  RetryPolicy,
+  TaskError,
+  TaskState,
+} from "../domain/task.js";
 import type { StoredTask } from "../storage/storage.js";
 import { toDuration, toTimestamp } from "./convert-time.js";
 
@@ -130,7 +145,8 @@ export function toTask(task: StoredTask, view: View, retentionUs: RetentionUs): 
     traceContext: full && task.traceContext !== null ? task.traceContext : undefined,
     suspendTime: task.state === "SUSPENDED" ? toTimestamp(live.suspendTimeUs) : undefined,
     keyHoldUntilTime: toTimestamp(finish?.keyHoldUntilUs),
-    deleteTime: finish === null ? undefined : toTimestamp(Math.max(finish.finishTimeUs + retentionUs[finish.state], finish.keyHoldUntilUs ?? 0)),
+    deleteTime:
+      finish === null ? undefined : toTimestamp(Math.max(finish.finishTimeUs + retentionUs[finish.state], finish.keyHoldUntilUs ?? 0)),
   };
 }
 
@@ -138,7 +154,10 @@ export function toTask(task: StoredTask, view: View, retentionUs: RetentionUs): 
 export function toPayload(payload: Payload | null): PayloadMessage | undefined {
   if (payload === null) return undefined;
   const { data } = payload;
-  return { data: Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength), contentType: payload.contentType };
+  return {
+    data: Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength),
+    contentType: payload.contentType,
+  };
 }
 
 /** The error as a message; details and stacks only where they are wanted. */

@@ -1,6 +1,13 @@
 // How does what the dispatcher sends look on the wire? Its messages as ServerMessages, cut so that none grows too large.
 
-import type { Cancel, Lease, Revocation, ServerMessage as ServerMessageProto, Verdict as VerdictProto, Welcome as WelcomeProto } from "@leasehold/proto/leasehold/v1/worker_service";
+import type {
+  Cancel,
+  Lease,
+  Revocation,
+  ServerMessage as ServerMessageProto,
+  Verdict as VerdictProto,
+  Welcome as WelcomeProto,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import { DurabilityClass, RevocationReason as RevocationReasonMessage, VerdictCode } from "@leasehold/proto/leasehold/v1/worker_service";
 import { TaskState as TaskStateMessage } from "@leasehold/proto/leasehold/v1/task";
 import type { Config } from "../config.js";
@@ -50,9 +57,14 @@ export function toServerMessages(message: ServerMessage, config: Config, serverV
     welcome: welcome === undefined ? undefined : toWelcome(welcome, config, serverVersion),
     leases: [],
     verdicts: [],
-    cancels: cancels.map(({ token, reason, remainingGraceUs }): Cancel => ({ leaseToken: token, reason, remainingGrace: toDuration(remainingGraceUs) })),
+    cancels: cancels.map(({ token, reason, remainingGraceUs }): Cancel => ({
+      leaseToken: token,
+      reason,
+      remainingGrace: toDuration(remainingGraceUs),
+    })),
     revoked: revoked.map(({ token, reason }): Revocation => ({ leaseToken: token, reason: REVOCATION_REASONS[reason] })),
-    heartbeatAnswer: heartbeatAnswer === undefined ? undefined : { number: heartbeatAnswer.number, expiresIn: toDuration(heartbeatAnswer.expiresInUs) },
+    heartbeatAnswer:
+      heartbeatAnswer === undefined ? undefined : { number: heartbeatAnswer.number, expiresIn: toDuration(heartbeatAnswer.expiresInUs) },
     drain: drain === undefined ? undefined : { reconnectAfter: toDuration(drain.reconnectAfterUs) },
   };
   const messages = [first];
@@ -62,7 +74,12 @@ export function toServerMessages(message: ServerMessage, config: Config, serverV
 }
 
 /** Adds things to the last message while they fit, else to a new one; a single large one may be a message of its own. */
-function fill<Thing>(messages: ServerMessageProto[], things: readonly Thing[], bytesOf: (thing: Thing) => number, add: (target: ServerMessageProto, thing: Thing) => void): void {
+function fill<Thing>(
+  messages: ServerMessageProto[],
+  things: readonly Thing[],
+  bytesOf: (thing: Thing) => number,
+  add: (target: ServerMessageProto, thing: Thing) => void,
+): void {
   let bytes = 0;
   for (const thing of things) {
     const size = bytesOf(thing);
@@ -84,7 +101,12 @@ export function emptyMessage(): ServerMessageProto {
 
 function isEmpty(message: ServerMessageProto): boolean {
   const { welcome, leases, verdicts, cancels, revoked, heartbeatAnswer, drain } = message;
-  return welcome === undefined && heartbeatAnswer === undefined && drain === undefined && leases.length + verdicts.length + cancels.length + revoked.length === 0;
+  return (
+    welcome === undefined &&
+    heartbeatAnswer === undefined &&
+    drain === undefined &&
+    leases.length + verdicts.length + cancels.length + revoked.length === 0
+  );
 }
 
 function toWelcome(welcome: Welcome, config: Config, serverVersion: string): WelcomeProto {
@@ -159,7 +181,8 @@ function verdictBytes({ violations }: Verdict): number {
 /** About how many bytes a lease takes: what can be large is counted, the rest is a flat sum. */
 function leaseBytes({ leased, payloads }: OutgoingLease): number {
   const { live, labels } = leased;
-  let bytes = LEASE_OVERHEAD_BYTES + payloads.metadata.data.byteLength + (payloads.executionMetadata?.data.byteLength ?? 0) + labels.size * 32;
+  let bytes =
+    LEASE_OVERHEAD_BYTES + payloads.metadata.data.byteLength + (payloads.executionMetadata?.data.byteLength ?? 0) + labels.size * 32;
   for (const patch of live.proceeds?.unapplied ?? []) bytes += patch.data.byteLength;
   for (const { note } of live.proceeds?.consumed ?? []) bytes += note.length;
   for (let error = live.lastError; error !== null; error = error.cause ?? null) {

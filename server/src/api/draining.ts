@@ -2,10 +2,10 @@
 
 /** Whether calls should come to an end. */
 export interface Draining {
-  begun(): boolean;
+  readonly begun: () => boolean;
   /** Calls back when it begins, at once if it has. Answers how to stop listening. */
-  onBegin(callback: () => void): () => void;
-  begin(): void;
+  readonly onBegin: (callback: () => void) => () => void;
+  readonly begin: () => void;
 }
 
 /** Makes it; nothing drains yet. */

@@ -1,7 +1,16 @@
 // How are services made safe that libraries bring (health, reflection)? As our own: bytes that do not decode are answered, what throws is
 // answered, and streams that would stay open for ever end when the server drains.
 
-import type { sendUnaryData, Server, ServerDuplexStream, ServerUnaryCall, ServerWritableStream, ServiceDefinition, UntypedHandleCall, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type {
+  sendUnaryData,
+  Server,
+  ServerDuplexStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  ServiceDefinition,
+  UntypedHandleCall,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import type { Log } from "../telemetry/log.js";
 import { endWithError, MALFORMED, safely } from "./call.js";
 import type { Draining } from "./draining.js";
@@ -20,7 +29,8 @@ export function safeAdder(server: Server, draining: Draining, log: Log): Pick<Se
       const handlers: UntypedServiceImplementation = {};
       for (const [name, method] of methods) {
         const found = implementation[name] ?? implementation[method.originalName ?? ""];
-        if (found !== undefined) handlers[name] = safe(found as Handler, method.path, method.requestStream || method.responseStream, draining, log);
+        if (found !== undefined)
+          handlers[name] = safe(found as Handler, method.path, method.requestStream || method.responseStream, draining, log);
       }
       server.addService(Object.fromEntries(methods), handlers);
     },

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { ChannelOptions } from "@grpc/grpc-js";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { Server, ServerCredentials, setLogger } from "@grpc/grpc-js";
 import { loadFileDescriptorSetFromBuffer } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
@@ -32,8 +32,15 @@ const KEEPALIVE_WAIT_MS = 10_000;
 const MIB = 1024 * 1024;
 
 /** Builds the server around services. */
-export function grpcServer(parts: { readonly services: readonly WrappedService[]; readonly config: Config; readonly clock: Clock; readonly log: Log }): GrpcServer {
+export function grpcServer(parts: {
+  readonly services: readonly WrappedService[];
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Log;
+}): GrpcServer {
   const { services, config, clock, log } = parts;
+  // It would print to the console what listen.ts already says in a sentence.
+  setLogger({ error: (said: unknown) => log.debug({ said: String(said) }, "grpc-js reported something") });
   const server = new Server(optionsOf(config));
   for (const { definition, implementation } of services) server.addService(definition, implementation);
 
@@ -41,7 +48,7 @@ export function grpcServer(parts: { readonly services: readonly WrappedService[]
   const adder = safeAdder(server, draining, log);
   const names = ["", ...services.map(({ name }) => name)];
   const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "NOT_SERVING" as const])));
-  health.addToServer(adder as Parameters<typeof health.addToServer>[0]);
+  health.addToServer(adder);
   reflection().addToServer(adder);
 
   return {

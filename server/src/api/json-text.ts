@@ -26,6 +26,10 @@ const NULL = [0x6e, 0x75, 0x6c, 0x6c];
 /** The letters that may follow a backslash, by byte; `u` is read apart. */
 const ESCAPED = new Uint8Array(256);
 for (const letter of '"\\/bfnrt') ESCAPED[letter.charCodeAt(0)] = 1;
+/** The bytes that stand for themselves inside a string. */
+const PLAIN = new Uint8Array(256).fill(1, SPACE);
+PLAIN[QUOTE] = 0;
+PLAIN[BACKSLASH] = 0;
 
 /** The open containers, by their closing byte. Reading is synchronous, so one is enough for all. */
 const closers = new Uint8Array(MAX_JSON_DEPTH);
@@ -93,15 +97,15 @@ function skipScalar(bytes: Uint8Array, at: number): number {
 }
 
 function skipString(bytes: Uint8Array, start: number): number {
+  const end = bytes.length;
   let at = start + 1;
   for (;;) {
-    const byte = bytes[at];
+    // Nearly every byte of nearly every payload passes here; never reading beyond the end keeps the loop fast.
+    while (at < end && PLAIN[bytes[at] as number] === 1) at++;
+    if (at >= end) return ~at;
+    const byte = bytes[at] as number;
     if (byte === QUOTE) return at + 1;
-    if (byte === undefined || byte < SPACE) return ~at;
-    if (byte !== BACKSLASH) {
-      at++;
-      continue;
-    }
+    if (byte < SPACE) return ~at;
     const escaped = bytes[at + 1] ?? 0;
     if (escaped === LOWER_U) {
       for (let digit = at + 2; digit < at + 6; digit++) if (!isHex(bytes[digit] ?? 0)) return ~digit;

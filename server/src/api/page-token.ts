@@ -33,7 +33,10 @@ export function decodePageToken(token: string, request: ListTasksRequest, namesp
 }
 
 function hash(cursor: Buffer, request: ListTasksRequest, namespace: string): Buffer {
-  const filter = request.filter && { ...request.filter, labels: Object.fromEntries(Object.entries(request.filter.labels).sort(([a], [b]) => (a < b ? -1 : 1))) };
+  const filter = request.filter && {
+    ...request.filter,
+    labels: Object.fromEntries(Object.entries(request.filter.labels).sort(([a], [b]) => (a < b ? -1 : 1))),
+  };
   // Page size and view may differ from page to page; filter and order may not.
   const query = ListTasksCodec.encode({ filter, order: request.order, pageSize: 0, pageToken: "", view: TaskView.UNSPECIFIED }).finish();
   return createHash("sha256").update("page\0").update(namespace).update("\0").update(cursor).update(query).digest().subarray(0, HASH_BYTES);

@@ -49,19 +49,33 @@ export function proceedTask({ storage, commands, clock, config }: ProceedParts):
     const result = decided.kind === "repeated" ? decided.result : decided.kind === "changed" ? decided.proceedResult : undefined;
     const task = await storage.readTask({ namespace, id }, false);
     if (task === null) return refuse("TASK_REMOVED", { resource: id });
-    return { task: toTask(task, "BASIC", config.retentionUs), result: result === "REMEMBERED" ? ProceedResult.REMEMBERED : ProceedResult.APPLIED };
+    return {
+      task: toTask(task, "BASIC", config.retentionUs),
+      result: result === "REMEMBERED" ? ProceedResult.REMEMBERED : ProceedResult.APPLIED,
+    };
   };
 }
 
-function parseProceed(request: ProceedTaskRequest, nowUs: number, maxBytes: number, violations: Violation[]): Extract<Event, { kind: "proceeded" }> {
+function parseProceed(
+  request: ProceedTaskRequest,
+  nowUs: number,
+  maxBytes: number,
+  violations: Violation[],
+): Extract<Event, { kind: "proceeded" }> {
   const { update, requestId } = request;
-  if (update?.mergePatch !== undefined && update.replace !== undefined) violations.push({ field: "update", description: "must have merge_patch or replace, not both" });
+  if (update?.mergePatch !== undefined && update.replace !== undefined)
+    violations.push({ field: "update", description: "must have merge_patch or replace, not both" });
   const patch = parsePayload(update?.mergePatch, "update.merge_patch", maxBytes, violations);
   if (patch !== null && !isJson(patch)) violations.push({ field: "update.merge_patch.content_type", description: "must be JSON" });
   if (requestId !== "") checkText(requestId, "request_id", 1, MAX_REQUEST_ID_BYTES, violations);
   return {
     kind: "proceeded",
-    proceed: { note: cleanText(request.note, MAX_NOTE_BYTES), proceedUs: nowUs, patch, runAtUs: parseTimestamp(request.scheduleTime, "schedule_time", violations) },
+    proceed: {
+      note: cleanText(request.note, MAX_NOTE_BYTES),
+      proceedUs: nowUs,
+      patch,
+      runAtUs: parseTimestamp(request.scheduleTime, "schedule_time", violations),
+    },
     replace: parsePayload(update?.replace, "update.replace", maxBytes, violations),
     needsSuspended: request.etag !== "",
     request: requestId === "" ? null : { requestId, bodyHash: bodyHash(request) },

@@ -49,22 +49,30 @@ export function listTasks(parts: ReadParts): UnaryHandler<ListTasksRequest, List
     const filter = parseFilter(request.filter, "filter", violations);
     const view = parseView(request.view, "BASIC", violations);
     const newestFirst = parseOrder(request.order, violations);
-    if (request.pageSize < 0 || request.pageSize > MAX_PAGE_SIZE) violations.push({ field: "page_size", description: `must be at most ${MAX_PAGE_SIZE}` });
+    if (request.pageSize < 0 || request.pageSize > MAX_PAGE_SIZE)
+      violations.push({ field: "page_size", description: `must be at most ${MAX_PAGE_SIZE}` });
     refuseViolations(violations);
     const missing = listNotYet(request);
     if (missing !== null) throw new RefusedCall(missing);
     const after = request.pageToken === "" ? null : decodePageToken(request.pageToken, request, namespace);
     if (request.pageToken !== "" && after === null) {
-      refuse("INVALID_PAGE_TOKEN", { violations: [{ field: "page_token", description: "must come from the page before, with the same filter and order" }] });
+      refuse("INVALID_PAGE_TOKEN", {
+        violations: [{ field: "page_token", description: "must come from the page before, with the same filter and order" }],
+      });
     }
     const pageSize = request.pageSize === 0 ? DEFAULT_PAGE_SIZE : request.pageSize;
     const page = await readPage(parts, { namespace, filter, newestFirst, after, pageSize, withPayloads: view === "FULL" }, view);
-    return { tasks: page.tasks, nextPageToken: page.next === null ? "" : encodePageToken(page.next, request, namespace), scanLimitReached: false };
+    return {
+      tasks: page.tasks,
+      nextPageToken: page.next === null ? "" : encodePageToken(page.next, request, namespace),
+      scanLimitReached: false,
+    };
   };
 }
 
 function parseOrder(order: TaskOrder, violations: Violation[]): boolean {
-  if (order < TaskOrder.UNSPECIFIED || order > TaskOrder.WAITING_LONGEST_FIRST) violations.push({ field: "order", description: "must be a known order" });
+  if (order < TaskOrder.UNSPECIFIED || order > TaskOrder.WAITING_LONGEST_FIRST)
+    violations.push({ field: "order", description: "must be a known order" });
   return order !== TaskOrder.OLDEST_FIRST;
 }
 

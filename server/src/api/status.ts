@@ -124,22 +124,42 @@ function messageOf({ reason, message, violations }: Refusal): string {
   // encodeURI throws on lone surrogates inside grpc-js, so the text is cleaned here.
   if (first === undefined) return cleanText(sentence, MAX_MESSAGE_BYTES);
   const more = (violations?.length ?? 0) - 1;
-  return cleanText(`${message === undefined ? "" : `${message} `}${first.field}: ${first.description}${more > 0 ? ` (and ${more} more)` : ""}`, MAX_MESSAGE_BYTES);
+  return cleanText(
+    `${message === undefined ? "" : `${message} `}${first.field}: ${first.description}${more > 0 ? ` (and ${more} more)` : ""}`,
+    MAX_MESSAGE_BYTES,
+  );
 }
 
 function detailsOf(refusal: Refusal): Any[] {
   const { reason, violations = [], resource, retryAfterMs, reference } = refusal;
   const code = REASONS[reason].code;
-  const metadata: Record<string, string> = { ...(resource === undefined ? {} : { resource }), ...(reference === undefined ? {} : { reference }) };
+  const metadata: Record<string, string> = {
+    ...(resource === undefined ? {} : { resource }),
+    ...(reference === undefined ? {} : { reference }),
+  };
   const details = [any("ErrorInfo", ErrorInfo.encode({ reason, domain: ERROR_DOMAIN, metadata }).finish())];
   if (violations.length > 0) {
-    details.push(any("BadRequest", BadRequest.encode({ fieldViolations: bounded(violations).map((violation) => ({ ...violation, reason, localizedMessage: undefined })) }).finish()));
+    details.push(
+      any(
+        "BadRequest",
+        BadRequest.encode({
+          fieldViolations: bounded(violations).map((violation) => ({ ...violation, reason, localizedMessage: undefined })),
+        }).finish(),
+      ),
+    );
   }
   if (resource !== undefined) {
     const description = REASONS[reason].sentence;
-    details.push(any("ResourceInfo", ResourceInfo.encode({ resourceType: "leasehold.v1.Task", resourceName: resource, owner: "", description }).finish()));
+    details.push(
+      any(
+        "ResourceInfo",
+        ResourceInfo.encode({ resourceType: "leasehold.v1.Task", resourceName: resource, owner: "", description }).finish(),
+      ),
+    );
     if (code === REASONS.TASK_FINISHED.code) {
-      details.push(any("PreconditionFailure", PreconditionFailure.encode({ violations: [{ type: reason, subject: resource, description }] }).finish()));
+      details.push(
+        any("PreconditionFailure", PreconditionFailure.encode({ violations: [{ type: reason, subject: resource, description }] }).finish()),
+      );
     }
   }
   if (retryAfterMs !== undefined && retryAfterMs !== null) {

@@ -1,12 +1,19 @@
 // How are tasks submitted? One, all or nothing, or each by itself: checked here, stored by the dispatch room, answered as they stand.
 
-import type { NewTask as NewTaskMessage, SubmitTaskRequest, SubmitTaskResponse, SubmitTasksRequest, SubmitTasksResponse, SubmitTasksResult } from "@leasehold/proto/leasehold/v1/task_service";
+import type {
+  NewTask as NewTaskMessage,
+  SubmitTaskRequest,
+  SubmitTaskResponse,
+  SubmitTasksRequest,
+  SubmitTasksResponse,
+  SubmitTasksResult,
+} from "@leasehold/proto/leasehold/v1/task_service";
 import type { Clock } from "../clock.js";
 import type { Config } from "../config.js";
 import type { TaskCommands } from "../dispatch/dispatch.js";
 import type { Violation } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
-import { newTask } from "../domain/new-task.js";
+import { conflictReason, newTask } from "../domain/new-task.js";
 import type { Inserted, Storage } from "../storage/storage.js";
 import type { Log } from "../telemetry/log.js";
 import type { CallContext, UnaryHandler } from "./call.js";
@@ -38,7 +45,8 @@ export function submitTask(parts: SubmitParts): UnaryHandler<SubmitTaskRequest, 
 /** SubmitTasks. */
 export function submitTasks(parts: SubmitParts): UnaryHandler<SubmitTasksRequest, SubmitTasksResponse> {
   return async ({ tasks, atomic }, context) => {
-    if (tasks.length === 0 || tasks.length > MAX_TASKS) refuse("INVALID_FIELD", { violations: [{ field: "tasks", description: `must be 1 to ${MAX_TASKS}` }] });
+    if (tasks.length === 0 || tasks.length > MAX_TASKS)
+      refuse("INVALID_FIELD", { violations: [{ field: "tasks", description: `must be 1 to ${MAX_TASKS}` }] });
     const results = atomic === false ? await submitEach(parts, tasks, context) : await submitAll(parts, tasks, context);
     return { results };
   };
@@ -55,24 +63,42 @@ function parse(parts: SubmitParts, task: NewTaskMessage, field: string, context:
   return newTask(submission, nowUs);
 }
 
-async function submitOne(parts: SubmitParts, task: NewTask, field: string): Promise<{ task: SubmitTaskResponse["task"]; created: boolean }> {
+async function submitOne(
+  parts: SubmitParts,
+  task: NewTask,
+  field: string,
+): Promise<{ task: SubmitTaskResponse["task"]; created: boolean }> {
   return answer(parts, task, field, await parts.commands.submit(task));
 }
 
 /** The answer of one stored task. What existed is read, so that the answer shows it as it is now. */
-async function answer({ storage, config }: SubmitParts, task: NewTask, field: string, inserted: Inserted): Promise<{ task: SubmitTaskResponse["task"]; created: boolean }> {
-  if (inserted.kind === "created") return { task: toTask(storedNow(task, inserted.createTimeUs), "BASIC", config.retentionUs), created: true };
-  const { id, namespace } = task.submission;
-  refuseConflict(inserted, id, field);
+async function answer(
+  { storage, config }: SubmitParts,
+  task: NewTask,
+  field: string,
+  inserted: Inserted,
+): Promise<{ task: SubmitTaskResponse["task"]; created: boolean }> {
+  if (inserted.kind === "created")
+    return { task: toTask(storedNow(task, inserted.createTimeUs), "BASIC", config.retentionUs), created: true };
+  refuseConflict(inserted, task, field);
+  const { namespace } = task.submission;
+  const id = inserted.kind === "key-taken" ? inserted.id : task.submission.id;
   const existing = await storage.readTask({ namespace, id }, false);
-  // Removed between the two statements: its id is free again, so the same call may store it.
+  // Removed between the two statements: its id or key is free again, so the same call may store it.
   if (existing === null) return refuse("CONFLICT", { resource: id, retryAfterMs: 0 });
   return { task: toTask(existing, "BASIC", config.retentionUs), created: false };
 }
 
-function refuseConflict(inserted: Inserted, id: string, field: string): void {
-  if (inserted.kind !== "id-exists" || inserted.sameContent) return;
-  refuse("TASK_ID_CONFLICT", { resource: id, violations: [{ field: `${field}.task_id`, description: "names another task with other content" }] });
+function refuseConflict(inserted: Inserted, { submission }: NewTask, field: string): void {
+  if (inserted.kind === "created") return;
+  const reason = conflictReason(submission.keyConflictPolicy, inserted);
+  if (reason === null) return;
+  const [path, description] =
+    inserted.kind === "id-exists" ? ["task_id", "names another task with other content"] : ["key", "is the key of another task"];
+  refuse(reason, {
+    resource: inserted.kind === "key-taken" ? inserted.id : submission.id,
+    violations: [{ field: `${field}.${path}`, description }],
+  });
 }
 
 // ---- all or nothing
@@ -80,7 +106,9 @@ function refuseConflict(inserted: Inserted, id: string, field: string): void {
 async function submitAll(parts: SubmitParts, messages: readonly NewTaskMessage[], context: CallContext): Promise<SubmitTasksResult[]> {
   const violations: Violation[] = [];
   const nowUs = parts.clock.nowUs();
-  const tasks = messages.map((message, index) => newTask(parseSubmission(message, `tasks[${index}]`, context, parts.config, nowUs + index, violations), nowUs));
+  const tasks = messages.map((message, index) =>
+    newTask(parseSubmission(message, `tasks[${index}]`, context, parts.config, nowUs + index, violations), nowUs),
+  );
   refuseViolations(violations);
   messages.forEach((message, index) => {
     const missing = submissionNotYet(message, `tasks[${index}]`);
@@ -90,7 +118,7 @@ async function submitAll(parts: SubmitParts, messages: readonly NewTaskMessage[]
   const unique = tasks.filter((_, index) => firstOf[index] === index);
   const inserted = await parts.commands.submitAtomic(unique);
   const byTask = new Map(unique.map((task, index) => [task, inserted[index]] as const));
-  tasks.forEach((task, index) => refuseConflict(outcomeOf(byTask, task), task.submission.id, `tasks[${index}]`));
+  tasks.forEach((task, index) => refuseConflict(outcomeOf(byTask, task), task, `tasks[${index}]`));
   return Promise.all(
     tasks.map(async (task, index) => {
       const first = tasks[firstOf[index] ?? index] ?? task;
@@ -107,7 +135,8 @@ function outcomeOf(outcomes: ReadonlyMap<NewTask, Inserted | undefined>, task: N
 /** For each task the index of the first with its id. The same id with other content within one call is refused. */
 function firstWithId(tasks: readonly NewTask[]): number[] {
   const seen = new Map<string, number>();
-  return tasks.map(({ submission }, index) => {
+  return tasks.map((task, index) => {
+    const { submission } = task;
     const first = seen.get(submission.id);
     if (first === undefined) {
       seen.set(submission.id, index);
@@ -115,7 +144,7 @@ function firstWithId(tasks: readonly NewTask[]): number[] {
     }
     const [a, b] = [tasks[first]?.submission.contentHash, submission.contentHash];
     const same = a !== undefined && a !== null && b !== null && Buffer.compare(a, b) === 0;
-    refuseConflict({ kind: "id-exists", sameContent: same }, submission.id, `tasks[${index}]`);
+    refuseConflict({ kind: "id-exists", sameContent: same }, task, `tasks[${index}]`);
     return first;
   });
 }

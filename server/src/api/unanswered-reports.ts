@@ -10,8 +10,8 @@ const MAX_BYTES = 32 * 1024 * 1024;
 
 /** Counts the reports of one stream that have no verdict yet. */
 export interface UnansweredReports {
-  received(reports: readonly Report[]): void;
-  answered(verdicts: number): void;
+  readonly received: (reports: readonly Report[]) => void;
+  readonly answered: (verdicts: number) => void;
 }
 
 /** Pauses the call while too much is unanswered. */

@@ -17,7 +17,13 @@ export function parseError(error: TaskErrorMessage | undefined, field: string, m
   return parseLevel(error, field, { left: maxBytes }, 0, leftOut);
 }
 
-function parseLevel(error: TaskErrorMessage | undefined, field: string, budget: { left: number }, depth: number, leftOut: Violation[]): TaskError {
+function parseLevel(
+  error: TaskErrorMessage | undefined,
+  field: string,
+  budget: { left: number },
+  depth: number,
+  leftOut: Violation[],
+): TaskError {
   if (error === undefined) return { code: "", message: "" };
   const take = (text: string, maxBytes: number): string => {
     const cut = cleanText(text, Math.max(Math.min(maxBytes, budget.left - LEVEL_BYTES), 3));

@@ -23,11 +23,14 @@ export function parseHello(hello: Hello, violations: Violation[]): WorkerHello {
   checkText(hello.sdk, "hello.sdk", 0, MAX_WORKER_NAME_BYTES, violations);
   checkText(hello.language, "hello.language", 0, MAX_WORKER_NAME_BYTES, violations);
   if (hello.slots < 0 || hello.slots > MAX_SLOTS) violations.push({ field: "hello.slots", description: `must be 0 to ${MAX_SLOTS}` });
-  if (hello.connection < 1) violations.push({ field: "hello.connection", description: "must be at least 1, and higher with each hello of a session" });
+  if (hello.connection < 1)
+    violations.push({ field: "hello.connection", description: "must be at least 1, and higher with each hello of a session" });
   if (hello.features.length > MAX_FEATURES) violations.push({ field: "hello.features", description: `must be at most ${MAX_FEATURES}` });
   // More than one lease a slot cannot be held, but slots may have been lowered since; the largest number of slots bounds both.
-  if (hello.heldLeaseTokens.length > MAX_SLOTS) violations.push({ field: "hello.held_lease_tokens", description: `must be at most ${MAX_SLOTS}` });
-  if (hello.sessionId === "" && hello.heldLeaseTokens.length > 0) violations.push({ field: "hello.held_lease_tokens", description: "needs a session_id" });
+  if (hello.heldLeaseTokens.length > MAX_SLOTS)
+    violations.push({ field: "hello.held_lease_tokens", description: `must be at most ${MAX_SLOTS}` });
+  if (hello.sessionId === "" && hello.heldLeaseTokens.length > 0)
+    violations.push({ field: "hello.held_lease_tokens", description: "needs a session_id" });
   return {
     workerName: hello.workerName,
     sdk: hello.sdk,
@@ -49,14 +52,16 @@ export function parseSlots(slots: Slots): NonNullable<WorkerMessage["slots"]> {
 }
 
 function parseHandlers(handlers: readonly Handler[], violations: Violation[]): HandlerSlots[] {
-  if (handlers.length === 0 || handlers.length > MAX_HANDLERS) violations.push({ field: "hello.handlers", description: `must be 1 to ${MAX_HANDLERS}` });
+  if (handlers.length === 0 || handlers.length > MAX_HANDLERS)
+    violations.push({ field: "hello.handlers", description: `must be 1 to ${MAX_HANDLERS}` });
   const names = new Set<string>();
   return handlers.slice(0, MAX_HANDLERS).map((handler, index) => {
     const field = `hello.handlers[${index}]`;
     checkName(handler.taskName, `${field}.task_name`, violations);
     if (names.has(handler.taskName)) violations.push({ field: `${field}.task_name`, description: "is listed twice" });
     names.add(handler.taskName);
-    if (handler.slots !== undefined && (handler.slots < 0 || handler.slots > MAX_SLOTS)) violations.push({ field: `${field}.slots`, description: `must be 0 to ${MAX_SLOTS}` });
+    if (handler.slots !== undefined && (handler.slots < 0 || handler.slots > MAX_SLOTS))
+      violations.push({ field: `${field}.slots`, description: `must be 0 to ${MAX_SLOTS}` });
     return toHandlerSlots(handler);
   });
 }

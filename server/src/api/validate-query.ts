@@ -1,7 +1,11 @@
 // Which task does a request name, which ones does it filter for, and how much of them does it want?
 
-import type { TaskReference as TaskReferenceMessage } from "@leasehold/proto/leasehold/v1/task";
-import { PendingReason as PendingReasonMessage, TaskState as TaskStateMessage, TaskView } from "@leasehold/proto/leasehold/v1/task";
+import type {
+  TaskReference as TaskReferenceMessage,
+  PendingReason as PendingReasonMessage,
+  TaskState as TaskStateMessage,
+} from "@leasehold/proto/leasehold/v1/task";
+import { TaskView } from "@leasehold/proto/leasehold/v1/task";
 import type { TaskFilter } from "@leasehold/proto/leasehold/v1/task_service";
 import type { Violation } from "../domain/event.js";
 import type { PendingReason, TaskState } from "../domain/task.js";
@@ -14,13 +18,20 @@ import { parseTimestamp } from "./validate-time.js";
 const MAX_IDS = 1_000;
 const MAX_NAMES = 100;
 
-const STATE_OF = new Map<TaskStateMessage, TaskState>((Object.entries(STATES) as [TaskState, TaskStateMessage][]).map(([state, message]) => [message, state]));
+const STATE_OF = new Map<TaskStateMessage, TaskState>(
+  (Object.entries(STATES) as [TaskState, TaskStateMessage][]).map(([state, message]) => [message, state]),
+);
 const REASON_OF = new Map<PendingReasonMessage, PendingReason>(
   (Object.entries(PENDING_REASONS) as [PendingReason, PendingReasonMessage][]).map(([reason, message]) => [message, reason]),
 );
 
 /** The reference: an id, or a name and a key. Where violations were added the answer must not be used. */
-export function parseReference(reference: TaskReferenceMessage | undefined, field: string, namespace: string, violations: Violation[]): TaskReference {
+export function parseReference(
+  reference: TaskReferenceMessage | undefined,
+  field: string,
+  namespace: string,
+  violations: Violation[],
+): TaskReference {
   const { taskId, name, key } = reference ?? { taskId: "", name: "", key: "" };
   if (taskId !== "") {
     if (name !== "" || key !== "") violations.push({ field, description: "must be a task_id, or a name and a key, not both" });
@@ -56,13 +67,23 @@ export function parseView(view: TaskView, fallback: View, violations: Violation[
 
 /** Task ids, at least `min`. */
 export function parseIds(ids: readonly string[], field: string, min: number, violations: Violation[]): string[] {
-  if (ids.length < min || ids.length > MAX_IDS) violations.push({ field, description: min === 0 ? `must be at most ${MAX_IDS}` : `must be ${min} to ${MAX_IDS}` });
+  if (ids.length < min || ids.length > MAX_IDS)
+    violations.push({ field, description: min === 0 ? `must be at most ${MAX_IDS}` : `must be ${min} to ${MAX_IDS}` });
   return ids.slice(0, MAX_IDS).map((id, index) => parseUuid(id, `${field}[${index}]`, violations));
 }
 
 /** The filter of a list, as far as it is implemented (not-yet.ts refuses the rest). */
 export function parseFilter(filter: TaskFilter | undefined, field: string, violations: Violation[]): ListFilter {
-  const none: ListFilter = { taskIds: [], names: [], queues: [], states: [], pendingReasons: [], labels: new Map(), createFromUs: null, createBeforeUs: null };
+  const none: ListFilter = {
+    taskIds: [],
+    names: [],
+    queues: [],
+    states: [],
+    pendingReasons: [],
+    labels: new Map(),
+    createFromUs: null,
+    createBeforeUs: null,
+  };
   if (filter === undefined) return none;
   return {
     taskIds: parseIds(filter.taskIds, `${field}.task_ids`, 0, violations),
@@ -83,7 +104,12 @@ export function parseNames(names: readonly string[], field: string, violations: 
   return names;
 }
 
-function parseWords<Message, Word>(messages: readonly Message[], words: ReadonlyMap<Message, Word>, field: string, violations: Violation[]): Word[] {
+function parseWords<Message, Word>(
+  messages: readonly Message[],
+  words: ReadonlyMap<Message, Word>,
+  field: string,
+  violations: Violation[],
+): Word[] {
   const found = new Set<Word>();
   for (const [index, message] of messages.entries()) {
     const word = words.get(message);

@@ -40,7 +40,13 @@ export function parseReport(report: Report, limits: ReportLimits): WorkerReport 
 
 function parseBody(report: Report, limits: ReportLimits): ReportBody {
   const { checkpoint, complete, fail, suspend, cancel, release } = report;
-  const kinds = +(checkpoint !== undefined) + +(complete !== undefined) + +(fail !== undefined) + +(suspend !== undefined) + +(cancel !== undefined) + +(release !== undefined);
+  const kinds =
+    +(checkpoint !== undefined) +
+    +(complete !== undefined) +
+    +(fail !== undefined) +
+    +(suspend !== undefined) +
+    +(cancel !== undefined) +
+    +(release !== undefined);
   // Which of several was meant nobody knows, so nothing is ended by it.
   if (kinds !== 1) return invalid(false, [{ field: "report", description: `must have exactly one kind, not ${kinds}` }]);
   if (report.reportSeq < 1) return invalid(false, [{ field: "report_seq", description: "must be 1, 2, 3 … for each lease" }]);
@@ -70,8 +76,10 @@ function parseComplete(complete: NonNullable<Report["complete"]>, { payloadBytes
 function parseSuspend(suspend: NonNullable<Report["suspend"]>, { payloadBytes }: ReportLimits): ReportBody {
   const { untilTime, untilAfter, untilProceeded } = suspend;
   const violations: Violation[] = [];
-  if (untilTime === undefined && untilAfter === undefined && !untilProceeded) violations.push({ field: "suspend", description: "must have until_time, until_after or until_proceeded" });
-  if (untilTime !== undefined && untilAfter !== undefined) violations.push({ field: "suspend.until_after", description: "must not be set together with until_time" });
+  if (untilTime === undefined && untilAfter === undefined && !untilProceeded)
+    violations.push({ field: "suspend", description: "must have until_time, until_after or until_proceeded" });
+  if (untilTime !== undefined && untilAfter !== undefined)
+    violations.push({ field: "suspend.until_after", description: "must not be set together with until_time" });
   const untilUs = parseTimestamp(untilTime, "suspend.until_time", violations);
   const afterUs = parseDuration(untilAfter, "suspend.until_after", 0, MAX_DURATION_US, violations);
   const executionMetadata = parsePayload(suspend.executionMetadata, "suspend.execution_metadata", payloadBytes, violations);
@@ -95,7 +103,12 @@ function parseCancel(cancel: Report["cancel"], { payloadBytes, errorBytes }: Rep
 function parseRelease(release: NonNullable<Report["release"]>, { payloadBytes }: ReportLimits): ReportBody {
   const leftOut: Violation[] = [];
   const executionMetadata = parsePayload(release.executionMetadata, "release.execution_metadata", payloadBytes, leftOut);
-  return { kind: "release", retryAfterUs: parseDuration(release.retryAfter, "release.retry_after", 0, MAX_DURATION_US, leftOut), executionMetadata, leftOut };
+  return {
+    kind: "release",
+    retryAfterUs: parseDuration(release.retryAfter, "release.retry_after", 0, MAX_DURATION_US, leftOut),
+    executionMetadata,
+    leftOut,
+  };
 }
 
 /** Progress is lossy: what makes no sense is nothing. */

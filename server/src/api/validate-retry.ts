@@ -1,7 +1,12 @@
 // What does a submission say about retries and deadlines? What it leaves out of its retry policy is filled in from the server's defaults.
 
 import type { Duration } from "@leasehold/proto/google/protobuf/duration";
-import type { Deadlines as DeadlinesMessage, ExponentialBackoff, RetryPolicy as RetryPolicyMessage, RetryRule as RetryRuleMessage } from "@leasehold/proto/leasehold/v1/task";
+import type {
+  Deadlines as DeadlinesMessage,
+  ExponentialBackoff,
+  RetryPolicy as RetryPolicyMessage,
+  RetryRule as RetryRuleMessage,
+} from "@leasehold/proto/leasehold/v1/task";
 import { RetryAction } from "@leasehold/proto/leasehold/v1/task";
 import type { Violation } from "../domain/event.js";
 import type { Deadlines, RetryPolicy, RetryRule } from "../domain/task.js";
@@ -20,7 +25,12 @@ const MIN_DEADLINE_US = 1_000;
 export const MAX_ERROR_CODE_BYTES = 128;
 
 /** The resolved policy. */
-export function parseRetryPolicy(policy: RetryPolicyMessage | undefined, defaults: RetryPolicy, field: string, violations: Violation[]): RetryPolicy {
+export function parseRetryPolicy(
+  policy: RetryPolicyMessage | undefined,
+  defaults: RetryPolicy,
+  field: string,
+  violations: Violation[],
+): RetryPolicy {
   if (policy === undefined) return defaults;
   const lostLeaseDelaysUs = parseDelays(policy.lostLeaseDelays, `${field}.lost_lease_delays`, violations);
   if (policy.rules.length > MAX_RULES) violations.push({ field: `${field}.rules`, description: `must be at most ${MAX_RULES}` });
@@ -37,7 +47,8 @@ export function parseRetryPolicy(policy: RetryPolicyMessage | undefined, default
 /** The deadlines; those left out are none. */
 export function parseDeadlines(deadlines: DeadlinesMessage | undefined, field: string, violations: Violation[]): Deadlines {
   if (deadlines === undefined) return NO_DEADLINES;
-  const parse = (duration: Duration | undefined, name: string): number | null => parseDuration(duration, `${field}.${name}`, MIN_DEADLINE_US, MAX_DURATION_US, violations);
+  const parse = (duration: Duration | undefined, name: string): number | null =>
+    parseDuration(duration, `${field}.${name}`, MIN_DEADLINE_US, MAX_DURATION_US, violations);
   return {
     queueUs: parse(deadlines.queue, "queue"),
     attemptUs: parse(deadlines.attempt, "attempt"),
@@ -64,12 +75,19 @@ function parseBackoff(
 
 function parseRule(rule: RetryRuleMessage, field: string, violations: Violation[]): RetryRule {
   const { errorCodes, action, delays } = rule;
-  if (errorCodes.length === 0 || errorCodes.length > MAX_RULE_CODES) violations.push({ field: `${field}.error_codes`, description: `must be 1 to ${MAX_RULE_CODES}` });
-  errorCodes.slice(0, MAX_RULE_CODES).forEach((code, index) => checkText(code, `${field}.error_codes[${index}]`, 1, MAX_ERROR_CODE_BYTES, violations));
+  if (errorCodes.length === 0 || errorCodes.length > MAX_RULE_CODES)
+    violations.push({ field: `${field}.error_codes`, description: `must be 1 to ${MAX_RULE_CODES}` });
+  errorCodes
+    .slice(0, MAX_RULE_CODES)
+    .forEach((code, index) => checkText(code, `${field}.error_codes[${index}]`, 1, MAX_ERROR_CODE_BYTES, violations));
   if (action !== RetryAction.UNSPECIFIED && action !== RetryAction.RETRY && action !== RetryAction.FAIL) {
     violations.push({ field: `${field}.action`, description: "must be a known action" });
   }
-  return { errorCodes, action: action === RetryAction.FAIL ? "FAIL" : "RETRY", delaysUs: parseDelays(delays, `${field}.delays`, violations) };
+  return {
+    errorCodes,
+    action: action === RetryAction.FAIL ? "FAIL" : "RETRY",
+    delaysUs: parseDelays(delays, `${field}.delays`, violations),
+  };
 }
 
 function parseDelays(delays: readonly Duration[], field: string, violations: Violation[]): readonly number[] {

@@ -22,13 +22,21 @@ const MAX_KEY_HOLD_US = 30 * 86_400_000_000;
  * The submission. Where violations were added the answer must not be used.
  * @param nowUs the database's time, for the id where the submitter chose none
  */
-export function parseSubmission(task: NewTask, field: string, context: CallContext, config: Config, nowUs: number, violations: Violation[]): Submission {
+export function parseSubmission(
+  task: NewTask,
+  field: string,
+  context: CallContext,
+  config: Config,
+  nowUs: number,
+  violations: Violation[],
+): Submission {
   const { payloadBytes } = config.limits;
   const chosen = task.taskId !== "";
   const id = chosen ? parseUuid(task.taskId, `${field}.task_id`, violations) : newTaskId(nowUs);
   checkName(task.name, `${field}.name`, violations);
   if (task.queue !== "") checkName(task.queue, `${field}.queue`, violations);
-  if (task.priority < 0 || task.priority > MAX_PRIORITY) violations.push({ field: `${field}.priority`, description: `must be 0 to ${MAX_PRIORITY}` });
+  if (task.priority < 0 || task.priority > MAX_PRIORITY)
+    violations.push({ field: `${field}.priority`, description: `must be 0 to ${MAX_PRIORITY}` });
   return {
     id,
     namespace: context.namespace,
@@ -47,12 +55,17 @@ export function parseSubmission(task: NewTask, field: string, context: CallConte
   };
 }
 
-function parseKey(task: NewTask, field: string, violations: Violation[]): Pick<Submission, "key" | "keyConflictPolicy" | "keyHoldUs" | "metadataFingerprint"> {
+function parseKey(
+  task: NewTask,
+  field: string,
+  violations: Violation[],
+): Pick<Submission, "key" | "keyConflictPolicy" | "keyHoldUs" | "metadataFingerprint"> {
   const { key, metadataFingerprint: fingerprint } = task;
   if (key !== "") checkText(key, `${field}.key`, 1, MAX_KEY_BYTES, violations);
   const keyHoldUs = parseDuration(task.keyHold, `${field}.key_hold`, 0, MAX_KEY_HOLD_US, violations) ?? 0;
   if (keyHoldUs > 0 && key === "") violations.push({ field: `${field}.key_hold`, description: "needs a key" });
-  if (fingerprint.length > MAX_FINGERPRINT_BYTES) violations.push({ field: `${field}.metadata_fingerprint`, description: `must be at most ${MAX_FINGERPRINT_BYTES} bytes` });
+  if (fingerprint.length > MAX_FINGERPRINT_BYTES)
+    violations.push({ field: `${field}.metadata_fingerprint`, description: `must be at most ${MAX_FINGERPRINT_BYTES} bytes` });
   return {
     key: key === "" ? null : key,
     keyConflictPolicy: parsePolicy(task.keyConflictPolicy, `${field}.key_conflict_policy`, violations),

@@ -33,7 +33,10 @@ export function checkName(name: string, field: string, violations: Violation[]):
 export function checkText(text: string, field: string, minBytes: number, maxBytes: number, violations: Violation[]): void {
   const length = byteLength(text, maxBytes);
   if (length < minBytes || length > maxBytes) {
-    violations.push({ field, description: minBytes === 0 ? `must be at most ${maxBytes} bytes` : `must be ${minBytes} to ${maxBytes} bytes` });
+    violations.push({
+      field,
+      description: minBytes === 0 ? `must be at most ${maxBytes} bytes` : `must be ${minBytes} to ${maxBytes} bytes`,
+    });
   } else if (ODD.test(text)) violations.push({ field, description: ODD_RULE });
 }
 
@@ -52,8 +55,10 @@ export function parseLabels(labels: Readonly<Record<string, string>>, field: str
   if (entries.length > MAX_LABELS) violations.push({ field, description: `must be at most ${MAX_LABELS}` });
   for (const [key, value] of entries.slice(0, MAX_LABELS)) {
     const path = `${field}[${showKey(key)}]`;
-    if (key === REFUSED_LABEL_KEY) violations.push({ field: `${field}["__proto__"]`, description: "must not be named __proto__: many languages lose it" });
-    else if (byteLength(key, MAX_LABEL_BYTES) > MAX_LABEL_BYTES || key === "") violations.push({ field: path, description: `must have a key of 1 to ${MAX_LABEL_BYTES} bytes` });
+    if (key === REFUSED_LABEL_KEY)
+      violations.push({ field: `${field}["__proto__"]`, description: "must not be named __proto__: many languages lose it" });
+    else if (byteLength(key, MAX_LABEL_BYTES) > MAX_LABEL_BYTES || key === "")
+      violations.push({ field: path, description: `must have a key of 1 to ${MAX_LABEL_BYTES} bytes` });
     else if (ODD.test(key)) violations.push({ field: path, description: ODD_RULE });
     checkText(value, path, 0, MAX_LABEL_BYTES, violations);
   }

@@ -18,7 +18,8 @@ const MAX_DURATION_SECONDS = 315_576_000_000n;
 export function parseTimestamp(time: Timestamp | undefined, field: string, violations: Violation[]): number | null {
   if (time === undefined) return null;
   const { seconds, nanos } = time;
-  if (seconds < MIN_TIMESTAMP_SECONDS || seconds > MAX_TIMESTAMP_SECONDS) violations.push({ field: `${field}.seconds`, description: "must be between the years 1 and 9999" });
+  if (seconds < MIN_TIMESTAMP_SECONDS || seconds > MAX_TIMESTAMP_SECONDS)
+    violations.push({ field: `${field}.seconds`, description: "must be between the years 1 and 9999" });
   else if (nanos < 0 || nanos > MAX_NANOS) violations.push({ field: `${field}.nanos`, description: "must be 0 to 999999999" });
   else {
     const us = Number(seconds) * SECOND_US + Math.ceil(nanos / 1000);
@@ -30,12 +31,20 @@ export function parseTimestamp(time: Timestamp | undefined, field: string, viola
 }
 
 /** The duration in microseconds; null where it is absent or invalid. */
-export function parseDuration(duration: Duration | undefined, field: string, minUs: number, maxUs: number, violations: Violation[]): number | null {
+export function parseDuration(
+  duration: Duration | undefined,
+  field: string,
+  minUs: number,
+  maxUs: number,
+  violations: Violation[],
+): number | null {
   if (duration === undefined) return null;
   const { seconds, nanos } = duration;
-  if (seconds < -MAX_DURATION_SECONDS || seconds > MAX_DURATION_SECONDS) violations.push({ field: `${field}.seconds`, description: "must be at most 315576000000 either way" });
+  if (seconds < -MAX_DURATION_SECONDS || seconds > MAX_DURATION_SECONDS)
+    violations.push({ field: `${field}.seconds`, description: "must be at most 315576000000 either way" });
   else if (Math.abs(nanos) > MAX_NANOS) violations.push({ field: `${field}.nanos`, description: "must be at most 999999999 either way" });
-  else if ((seconds > 0n && nanos < 0) || (seconds < 0n && nanos > 0)) violations.push({ field: `${field}.nanos`, description: "must have the sign of the seconds" });
+  else if ((seconds > 0n && nanos < 0) || (seconds < 0n && nanos > 0))
+    violations.push({ field: `${field}.nanos`, description: "must have the sign of the seconds" });
   else {
     const us = Number(seconds) * SECOND_US + Math.ceil(nanos / 1000);
     if (us >= minUs && us <= maxUs) return us;

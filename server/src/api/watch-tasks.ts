@@ -34,7 +34,13 @@ const STEP: Readonly<Record<View, number>> = { BASIC: 250, FULL: 16 };
 const MESSAGE_BYTES = 32 * 1024;
 
 /** WatchTasks. */
-export function watchTasks({ storage, watch, clock, config, draining }: WatchParts): ServerStreamHandler<WatchTasksRequest, WatchTasksResponse> {
+export function watchTasks({
+  storage,
+  watch,
+  clock,
+  config,
+  draining,
+}: WatchParts): ServerStreamHandler<WatchTasksRequest, WatchTasksResponse> {
   return async (request, context, stream) => {
     const violations: Violation[] = [];
     const ids = [...new Set(parseIds(request.taskIds, "task_ids", 1, violations))];
@@ -66,8 +72,24 @@ export function watchTasks({ storage, watch, clock, config, draining }: WatchPar
     }
 
     async function read(step: readonly string[]): Promise<TaskUpdate[]> {
-      const filter = { taskIds: step, names: [], queues: [], states: [], pendingReasons: [], labels: new Map<string, string>(), createFromUs: null, createBeforeUs: null };
-      const found = await storage.listTasks({ namespace, filter, newestFirst: false, after: null, pageSize: step.length, withPayloads: view === "FULL" });
+      const filter = {
+        taskIds: step,
+        names: [],
+        queues: [],
+        states: [],
+        pendingReasons: [],
+        labels: new Map<string, string>(),
+        createFromUs: null,
+        createBeforeUs: null,
+      };
+      const found = await storage.listTasks({
+        namespace,
+        filter,
+        newestFirst: false,
+        after: null,
+        pageSize: step.length,
+        withPayloads: view === "FULL",
+      });
       for (const { id, live } of found) changed.known(id, live.revision);
       const shown = new Map(found.map((task) => [task.id, task]));
       return step.map((taskId) => {

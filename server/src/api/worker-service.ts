@@ -1,7 +1,10 @@
 // How does a worker's stream reach the dispatcher? Hello first, within 5 s; then message by message. That the worker's side ends its
 // sending means nothing: a killed process does that too. LeaseTasks, RenewLeases and ReportTasks answer UNIMPLEMENTED.
 
-import type { ServerMessage as ServerMessageProto, WorkerMessage as WorkerMessageProto } from "@leasehold/proto/leasehold/v1/worker_service";
+import type {
+  ServerMessage as ServerMessageProto,
+  WorkerMessage as WorkerMessageProto,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import { WorkerServiceService } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Clock } from "../clock.js";
 import type { Config } from "../config.js";
@@ -10,6 +13,8 @@ import type { Violation } from "../domain/event.js";
 import type { Log } from "../telemetry/log.js";
 import type { BidiHandler, WrappedService } from "./call.js";
 import { endWithError, MALFORMED, wrapService } from "./call.js";
+import type { Draining } from "./draining.js";
+import { createDraining } from "./draining.js";
 import { keepProtoLabelKeys } from "./label-keys.js";
 import { refuse, RefusedCall, refuseViolations } from "./status.js";
 import { unansweredReports } from "./unanswered-reports.js";
@@ -34,18 +39,17 @@ const METHOD = "ExecuteTasks";
 /** WorkerService, ready to be added to a server. */
 export function workerService(parts: WorkerServiceParts): WrappedService {
   keepProtoLabelKeys();
-  return wrapService(WorkerServiceService, { executeTasks: executeTasks(parts) }, parts.log, nothingToEnd);
+  // The dispatcher ends the streams of its workers itself, after their last verdicts; only those without hello are nobody's.
+  const draining = createDraining();
+  return wrapService(WorkerServiceService, { executeTasks: executeTasks(parts, draining) }, parts.log, draining.begin);
 }
 
-/** The dispatcher ends the streams of workers itself, after their last verdicts. */
-function nothingToEnd(): void {}
-
-function executeTasks(parts: WorkerServiceParts): BidiHandler<WorkerMessageProto, ServerMessageProto> {
+function executeTasks(parts: WorkerServiceParts, draining: Draining): BidiHandler<WorkerMessageProto, ServerMessageProto> {
   const { sessions, clock, config, log, serverVersion = "" } = parts;
   return async (call, { namespace }) => {
     let worker: ConnectedWorker | null = null;
     const unanswered = unansweredReports(call);
-    const stream = workerStream(call, config, clock, serverVersion, unanswered.answered);
+    const stream = workerStream(call, config, serverVersion, unanswered.answered);
     const gone = (): void => {
       if (stream.closed() && worker === null) return;
       stream.lost();
@@ -68,7 +72,7 @@ function executeTasks(parts: WorkerServiceParts): BidiHandler<WorkerMessageProto
       }
     };
 
-    const first = await firstMessage(call, clock);
+    const first = await firstMessage(call, clock, draining);
     // Gone before it said anything.
     if (first === null) return;
     const hello = parseFirst(first);
@@ -108,10 +112,11 @@ function parseFirst(message: WorkerMessageProto): ReturnType<typeof parseHello> 
 }
 
 /** The first message; null if the worker goes before. The call is left paused, so that what follows waits for the session. */
-function firstMessage(call: ExecuteCall, clock: Clock): Promise<WorkerMessageProto | null> {
+function firstMessage(call: ExecuteCall, clock: Clock, draining: Draining): Promise<WorkerMessageProto | null> {
   return new Promise((resolve, reject) => {
     const settle = (finish: () => void): void => {
       timer.cancel();
+      forget();
       call.off("data", arrived).off("cancelled", went).off("end", ended);
       finish();
     };
@@ -121,7 +126,9 @@ function firstMessage(call: ExecuteCall, clock: Clock): Promise<WorkerMessagePro
     };
     const went = (): void => settle(() => resolve(null));
     const ended = (): void => settle(() => reject(new RefusedCall({ reason: "HELLO_EXPECTED" })));
+    const drains = (): void => settle(() => reject(new RefusedCall({ reason: "SERVER_DRAINING", retryAfterMs: 0 })));
     const timer = clock.after(HELLO_WAIT_MS, ended);
+    const forget = draining.onBegin(() => clock.soon(drains));
     call.on("data", arrived).on("cancelled", went).on("end", ended);
   });
 }

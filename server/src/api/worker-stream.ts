@@ -2,8 +2,10 @@
 // end. Nothing is written after the end: grpc-js would then send no status at all and leave the worker on a half-open stream.
 
 import type { ServerDuplexStream } from "@grpc/grpc-js";
-import type { ServerMessage as ServerMessageProto, WorkerMessage as WorkerMessageProto } from "@leasehold/proto/leasehold/v1/worker_service";
-import type { Clock } from "../clock.js";
+import type {
+  ServerMessage as ServerMessageProto,
+  WorkerMessage as WorkerMessageProto,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Config } from "../config.js";
 import type { ServerMessage, StreamEnd, WorkerStream } from "../dispatch/messages.js";
 import { toServerMessages } from "./convert-worker.js";
@@ -24,7 +26,7 @@ export interface GrpcWorkerStream extends WorkerStream {
 const RECONNECT_MS = 100;
 
 /** Wraps a call. `sent` hears how many verdicts went out with each message. */
-export function workerStream(call: ExecuteCall, config: Config, clock: Clock, serverVersion: string, sent: (verdicts: number) => void): GrpcWorkerStream {
+export function workerStream(call: ExecuteCall, config: Config, serverVersion: string, sent: (verdicts: number) => void): GrpcWorkerStream {
   let closed = false;
   return {
     closed: () => closed,
@@ -34,20 +36,25 @@ export function workerStream(call: ExecuteCall, config: Config, clock: Clock, se
     send: (message: ServerMessage): boolean => {
       if (closed) return true;
       let ready = true;
-      for (const part of toServerMessages(message, config, serverVersion)) ready = call.write(part);
+      for (const part of toServerMessages(message, config, serverVersion)) ready = call.write(part) && ready;
       if (message.verdicts !== undefined) sent(message.verdicts.length);
       return ready;
     },
-    onDrained: (callback) => {
-      if (call.writableNeedDrain) call.once("drain", callback);
-      else clock.soon(callback);
-    },
+    // Each time, not once: a worker may read slowly again.
+    onDrained: (callback) => void call.on("drain", callback),
     end: (why) => {
       if (closed) return;
       closed = true;
       // The error event ends the writable side, so what was written before goes out first, then the status.
       if (why === "WORKER_DRAINED") call.end();
-      else call.emit("error", toServiceError({ reason: reasonOf(why), retryAfterMs: why === "SERVER_DRAINING" || why === "DATABASE_UNAVAILABLE" ? RECONNECT_MS : null }));
+      else
+        call.emit(
+          "error",
+          toServiceError({
+            reason: reasonOf(why),
+            retryAfterMs: why === "SERVER_DRAINING" || why === "DATABASE_UNAVAILABLE" ? RECONNECT_MS : null,
+          }),
+        );
     },
   };
 }

@@ -8,8 +8,7 @@ export const DEFAULT_PORT = 7410;
 
 /** A place to listen at. Port 0 lets the system choose one. */
 export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+  { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
 
 /** Longest path of a unix socket on Linux, without its closing zero. */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -25,7 +24,9 @@ export function parseListen(text: string): ListenAddress {
   const host = match?.[1] ?? match?.[2] ?? "";
   const bracketed = match?.[1] !== undefined;
   if (match === null || host === "" || (bracketed ? !isIPv6(host) : !isHost(host))) {
-    throw new SettingFault("must be host:port, [IPv6 address]:port or unix:/path, such as 127.0.0.1:7410, [::1]:7410 or unix:/run/leasehold.sock");
+    throw new SettingFault(
+      "must be host:port, [IPv6 address]:port or unix:/path, such as 127.0.0.1:7410, [::1]:7410 or unix:/run/leasehold.sock",
+    );
   }
   const port = Number(match[3] ?? DEFAULT_PORT);
   if (port > 65_535) throw new SettingFault("must name a port from 0 to 65535");
@@ -48,7 +49,8 @@ export function formatListen(address: ListenAddress): string {
 
 function parseSocket(path: string): ListenAddress {
   if (!path.startsWith("/") || path.includes("\0")) throw new SettingFault("must name an absolute path after unix:");
-  if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) throw new SettingFault(`must name a path of at most ${MAX_SOCKET_PATH_BYTES} bytes after unix:`);
+  if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES)
+    throw new SettingFault(`must name a path of at most ${MAX_SOCKET_PATH_BYTES} bytes after unix:`);
   return { kind: "unix", path };
 }
 

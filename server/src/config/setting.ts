@@ -71,7 +71,16 @@ export function decimal(name: string, fallback: number, min: number, max: number
   return number(name, "number", fallback, min, max, why, /^\d{1,9}(?:\.\d{1,9})?$/, "a number");
 }
 
-function number(name: string, kind: string, fallback: number, min: number, max: number, why: string, form: RegExp, described: string): Setting<number> {
+function number(
+  name: string,
+  kind: string,
+  fallback: number,
+  min: number,
+  max: number,
+  why: string,
+  form: RegExp,
+  described: string,
+): Setting<number> {
   const parse = (text: string): number => {
     const value = Number(text);
     if (!form.test(text) || value < min || value > max) throw new SettingFault(`must be ${described} from ${min} to ${max}`);

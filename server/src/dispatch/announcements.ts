@@ -4,8 +4,9 @@
 import type { Clock } from "../clock.js";
 import type { Answer, RevocationReason } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
+import { SUSPECT_LOSSES } from "../domain/retry.js";
 import type { LiveTask } from "../domain/task.js";
-import type { GroupWithWork, Hint, HintedLease, Storage } from "../storage/storage.js";
+import type { Group, GroupWithWork, Hint, HintedLease, Storage } from "../storage/storage.js";
 
 /** Least time between two hints to other servers: notifying commits serialize in Postgres. */
 const HINT_INTERVAL_MS = 50;
@@ -52,9 +53,17 @@ export class Announcements {
     this.hintSoon();
   }
 
+  /** A finished task was removed. */
+  removed(taskId: string): void {
+    this.listeners.changed(taskId);
+    if (!this.alone) this.taskIds.add(taskId);
+    this.hintSoon();
+  }
+
   private tellHolder(before: LiveTask, answer: Extract<Answer, { kind: "changed" | "finished" }>, sessionId: string): void {
     const closed = answer.kind === "finished" || answer.task.state !== "RUNNING";
-    const cancelled = answer.kind === "changed" && answer.task.cancel !== null && answer.task.cancel.deadlineUs !== before.cancel?.deadlineUs;
+    const cancelled =
+      answer.kind === "changed" && answer.task.cancel !== null && answer.task.cancel.deadlineUs !== before.cancel?.deadlineUs;
     if (!closed && !cancelled) return;
     const revoked = closed ? (answer.revoked ?? "LEASE_LOST") : null;
     const here = this.listeners.lease(sessionId, answer.task, revoked);
@@ -63,7 +72,14 @@ export class Announcements {
 
   private pending(task: LiveTask): void {
     const { identity, queue, priority, runAtUs } = task;
-    const group: GroupWithWork = { namespace: identity.namespace, queue, name: identity.name, priority, earliestUs: runAtUs ?? 0 };
+    const group: GroupWithWork = {
+      namespace: identity.namespace,
+      queue,
+      name: identity.name,
+      priority,
+      suspect: task.lostLeases >= SUSPECT_LOSSES,
+      earliestUs: runAtUs ?? 0,
+    };
     this.listeners.work(group);
     if (this.alone) return;
     const key = groupKey(group);
@@ -78,8 +94,14 @@ export class Announcements {
     if (this.groups.size + this.leases.length + this.taskIds.size === 0) return;
     this.waiting = true;
     const delayMs = Math.max(this.lastHintMs + HINT_INTERVAL_MS - this.clock.monotonicMs(), 0);
-    if (delayMs === 0) this.clock.soon(() => { this.hint(); });
-    else this.clock.after(delayMs, () => { this.hint(); });
+    if (delayMs === 0)
+      this.clock.soon(() => {
+        this.hint();
+      });
+    else
+      this.clock.after(delayMs, () => {
+        this.hint();
+      });
   }
 
   private hint(): void {
@@ -95,6 +117,6 @@ export class Announcements {
 }
 
 /** A group as a map key. Names and queues cannot hold the separator. */
-export function groupKey(group: { readonly namespace: string; readonly queue: string; readonly name: string; readonly priority: number }): string {
-  return `${group.namespace}\n${group.queue}\n${group.name}\n${String(group.priority)}`;
+export function groupKey(group: Group): string {
+  return `${group.namespace}\n${group.queue}\n${group.name}\n${String(group.priority)}${group.suspect ? "\nsuspect" : ""}`;
 }

@@ -14,7 +14,12 @@ export interface PlannedClaim {
 }
 
 /** Plans the claims of one pass. `turn` grows with each pass, so that nobody is always first. */
-export function planClaims(sessions: readonly WorkerSession[], due: (namespace: string) => readonly Group[], batchSize: number, turn: number): PlannedClaim[] {
+export function planClaims(
+  sessions: readonly WorkerSession[],
+  due: (namespace: string) => readonly Group[],
+  batchSize: number,
+  turn: number,
+): PlannedClaim[] {
   const classes = new Map<string, WorkerSession[]>();
   for (const session of sessions) {
     const members = classes.get(session.claimClass);
@@ -22,9 +27,40 @@ export function planClaims(sessions: readonly WorkerSession[], due: (namespace: 
     else members.push(session);
   }
   return rotate([...classes.values()], turn).flatMap((members) => {
-    const planned = planClaim(members, due(members[0]?.namespace ?? ""), batchSize, turn);
-    return planned === null ? [] : [planned];
+    const groups = due(members[0]?.namespace ?? "");
+    const trusted = planClaim(
+      members,
+      groups.filter((group) => !group.suspect),
+      batchSize,
+      turn,
+    );
+    const suspects = planSuspects(
+      members,
+      groups.filter((group) => group.suspect),
+    );
+    return trusted === null ? suspects : [trusted, ...suspects];
   });
+}
+
+// Each suspect goes alone to a session that holds no other: when that session dies, it is known who did it.
+function planSuspects(members: readonly WorkerSession[], groups: readonly Group[]): PlannedClaim[] {
+  if (groups.length === 0) return [];
+  const free = members.filter((session) => !session.holdsSuspect);
+  const planned: PlannedClaim[] = [];
+  for (const group of groups) {
+    const index = free.findIndex((session) => session.takesFrom(group.queue) && session.freeFor(group.name) > 0);
+    const [session] = index < 0 ? [] : free.splice(index, 1);
+    if (session === undefined) continue;
+    const claim: Claim = {
+      namespace: group.namespace,
+      suspects: true,
+      groups: [{ ...group, free: 1 }],
+      sessions: [claiming(session)],
+      slots: [0],
+    };
+    planned.push({ claim, sessions: [session] });
+  }
+  return planned;
 }
 
 function planClaim(members: readonly WorkerSession[], due: readonly Group[], batchSize: number, turn: number): PlannedClaim | null {
@@ -44,11 +80,16 @@ function planClaim(members: readonly WorkerSession[], due: readonly Group[], bat
   const free = (name: string): number => (first.limits(name) ? Math.min(first.freeFor(name), most) : most);
   const claim: Claim = {
     namespace: first.namespace,
+    suspects: false,
     groups: groups.map((group) => ({ ...group, free: free(group.name) })),
-    sessions: members.map((session) => ({ id: session.id, epoch: session.epoch, nonce: freshNonce(), workerName: session.workerName })),
+    sessions: members.map(claiming),
     slots,
   };
   return { claim, sessions: members };
+}
+
+function claiming(session: WorkerSession): Claim["sessions"][number] {
+  return { id: session.id, epoch: session.epoch, nonce: freshNonce(), workerName: session.workerName };
 }
 
 // Queues by turns, each with its groups together: the statement takes from them alternately, beginning with the first.
@@ -67,7 +108,7 @@ function inTurns(groups: readonly Group[], turn: number): Group[] {
 function spread(free: readonly number[], most: number): number[] {
   const left = [...free];
   const slots: number[] = [];
-  for (let any = true; any && slots.length < most; ) {
+  for (let any = true; any && slots.length < most;) {
     any = false;
     for (let index = 0; index < left.length && slots.length < most; index++) {
       const remaining = left[index] ?? 0;

@@ -2,7 +2,8 @@
 
 import type { Event } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
-import type { DecideResult, Inserted, TaskReference } from "../storage/storage.js";
+import type { Reopening } from "../domain/reopen.js";
+import type { DecideResult, Deleted, Inserted, Retried, TaskReference } from "../storage/storage.js";
 import type { StreamEnd, Verdict, WorkerHello, WorkerMessage, WorkerReport, WorkerStream } from "./messages.js";
 
 /** For who owns tasks: every change of theirs, and whatever must be told because of it. */
@@ -13,6 +14,10 @@ export interface TaskCommands {
   submitAtomic(tasks: readonly NewTask[]): Promise<Inserted[]>;
   /** Lets an event happen to one task; workers, waiters and other servers are told. */
   decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult>;
+  /** Takes a FAILED or CANCELLED task up again. */
+  retry(reference: TaskReference, how: Reopening, etagRevision?: number): Promise<Retried>;
+  /** Removes a finished task. */
+  remove(reference: TaskReference, etagRevision?: number): Promise<Deleted>;
 }
 
 /** For who waits for tasks. */
@@ -22,15 +27,15 @@ export interface TaskWatch {
    * themselves, first right after subscribing: a change between the two is not lost.
    */
   subscribe(ids: readonly string[], changed: (id: string) => void): Subscription;
-  /** Calls back for progress of these tasks as well. */
+  /** Tasks that are waited for. */
   readonly size: number;
 }
 
 /** A subscription that somebody must end. */
 export interface Subscription {
   /** Adds what the subscriber knows, so that the once-a-second look notices what was missed. */
-  known(id: string, revision: number): void;
-  end(): void;
+  readonly known: (id: string, revision: number) => void;
+  readonly end: () => void;
 }
 
 /** For who runs tasks. */

@@ -3,7 +3,7 @@
 // due, or the poll's turn comes. Hints wake it; the scan of the poll is the truth.
 
 import type { Clock, Timer } from "../clock.js";
-import type { Claim, Group, GroupWithWork, LeasedTask, Storage } from "../storage/storage.js";
+import type { Claim, GroupWithWork, LeasedTask, Storage } from "../storage/storage.js";
 import type { WorkerSession } from "./worker-session.js";
 import { planClaims } from "./claim-plan.js";
 import { WorkMap } from "./work-map.js";
@@ -103,17 +103,22 @@ export class Dispatcher {
     const nowMs = this.clock.monotonicMs();
     if (this.scanAtMs <= nowMs && nowMs - this.lastScanMs >= SCAN_INTERVAL_MS) await this.scan(free);
     this.turn++;
-    for (const { claim, sessions } of planClaims(free, (namespace) => this.work.due(namespace, this.clock.nowUs()), this.settings.batchSize, this.turn)) {
+    for (const { claim, sessions } of planClaims(
+      free,
+      (namespace) => this.work.due(namespace, this.clock.nowUs()),
+      this.settings.batchSize,
+      this.turn,
+    )) {
       const taken = await this.claim(claim, sessions);
       // Everything that was asked for was there: there may be more.
-      if (taken === claim.slots.length) this.again = true;
+      if (taken === mostOf(claim)) this.again = true;
     }
   }
 
   private async claim(claim: Claim, sessions: readonly WorkerSession[]): Promise<number> {
     const step = this.work.now;
     const tasks = await this.storage.leaseTasks(claim);
-    if (tasks.length < claim.slots.length) {
+    if (tasks.length < mostOf(claim)) {
       this.work.exhausted(claim.groups, step);
       // What becomes due later in these groups is found by a scan.
       this.scanAtMs = Math.min(this.scanAtMs, this.lastScanMs + SCAN_INTERVAL_MS);
@@ -149,6 +154,8 @@ export class Dispatcher {
       this.wake();
       return;
     }
+    // Without room there is nothing to look for: a freed slot or a new session wakes the loop.
+    if (![...this.sessions].some((session) => session.free() > 0)) return;
     const nowMs = this.clock.monotonicMs();
     const nextDueUs = this.work.nextDueUs(this.clock.nowUs());
     const dueInMs = nextDueUs === null ? Number.POSITIVE_INFINITY : (nextDueUs - this.clock.nowUs()) / 1000;
@@ -161,5 +168,11 @@ export class Dispatcher {
   }
 }
 
-/** A group with what the claim may take of its name. */
-export type ClaimGroup = Group & { readonly free: number };
+// What a claim could bring at most: its slots, or what the names have left of their own.
+function mostOf(claim: Claim): number {
+  const freeByName = new Map(claim.groups.map((group) => [group.name, group.free]));
+  return Math.min(
+    claim.slots.length,
+    [...freeByName.values()].reduce((sum, free) => sum + free, 0),
+  );
+}

@@ -9,6 +9,8 @@ export interface HeldLease {
   readonly token: string;
   readonly taskName: string;
   readonly taskId: string;
+  /** Leased after two losses in a row. */
+  readonly suspect: boolean;
   /** The task as this server knows it; null when the copy is outdated. */
   copy: LiveTask | null;
   readonly waiting: WorkerReport[];

@@ -42,7 +42,9 @@ export class Reports {
     if (name === null) return over(verdict(report, "LEASE_LOST"));
     const event: ReportEvent = { kind: "reported", nonce: name.nonce, seq: report.seq, body: report.body };
     try {
-      return (copy === null ? null : await this.onCopy(copy, event, report)) ?? (await this.onStored(namespace, name.taskId, event, report));
+      return (
+        (copy === null ? null : await this.onCopy(copy, event, report)) ?? (await this.onStored(namespace, name.taskId, event, report))
+      );
     } catch (error) {
       if (!(error instanceof DatabaseFault)) this.failed(error);
       // Nobody knows whether it was stored; the worker sends it again and then it is known.
@@ -53,7 +55,12 @@ export class Reports {
   // Null: the copy is outdated and the stored task must decide.
   private async onCopy(copy: LiveTask, event: ReportEvent, report: WorkerReport): Promise<Reported | null> {
     if ((copy.proceeds?.remembered.length ?? 0) > 0) return null;
-    const context = { nowUs: this.clock.nowUs(), chance: this.clock.chance(), executionMetadata: null, maxPayloadBytes: this.maxPayloadBytes };
+    const context = {
+      nowUs: this.clock.nowUs(),
+      chance: this.clock.chance(),
+      executionMetadata: null,
+      maxPayloadBytes: this.maxPayloadBytes,
+    };
     const answer = transition(copy, event, context);
     if (answer.kind === "rejected") return answer.rejection.reason === "LEASE_LOST" ? null : rejected(report, answer.rejection, copy);
     if (answer.kind === "repeated") return null;
@@ -65,7 +72,9 @@ export class Reports {
     const result: DecideResult = await this.storage.decide({ namespace, id: taskId }, event);
     if (result.kind === "finished") {
       const answer = closedLease(result.outcome.lastOutcome, event);
-      return answer.kind === "rejected" ? rejected(report, answer.rejection, null, result.outcome.state) : over(verdict(report, "LEASE_LOST"));
+      return answer.kind === "rejected"
+        ? rejected(report, answer.rejection, null, result.outcome.state)
+        : over(verdict(report, "LEASE_LOST"));
     }
     if (result.kind !== "decided") return over(verdict(report, "LEASE_LOST"));
     const { before, answer } = result.decided;
@@ -86,11 +95,17 @@ export class Reports {
   }
 }
 
-function rejected(report: WorkerReport, rejection: Rejection, copy: LiveTask | null, state: Verdict["state"] = copy?.state ?? null): Reported {
+function rejected(
+  report: WorkerReport,
+  rejection: Rejection,
+  copy: LiveTask | null,
+  state: Verdict["state"] = copy?.state ?? null,
+): Reported {
   switch (rejection.reason) {
     case "ALREADY_RECORDED": {
       // Its lease may be over: then the worker is done with it, else it goes on.
-      const goesOn = copy?.lease != null && decodeLeaseToken(report.leaseToken)?.nonce === copy.lease.nonce;
+      const nonce = decodeLeaseToken(report.leaseToken)?.nonce;
+      const goesOn = nonce !== undefined && copy?.lease?.nonce === nonce;
       return { verdict: { ...verdict(report, "ALREADY_RECORDED"), state }, task: goesOn ? copy : null, outdated: false };
     }
     case "INVALID_REPORT":
@@ -107,7 +122,15 @@ function over(answer: Verdict): Reported {
 }
 
 function verdict(report: WorkerReport, code: Verdict["code"]): Verdict {
-  return { leaseToken: report.leaseToken, seq: report.seq, code, violations: [], retryAfterUs: null, executionMetadataVersion: null, state: null };
+  return {
+    leaseToken: report.leaseToken,
+    seq: report.seq,
+    code,
+    violations: [],
+    retryAfterUs: null,
+    executionMetadataVersion: null,
+    state: null,
+  };
 }
 
 /** Bytes that a report brings into its batch, roughly. */

@@ -4,7 +4,9 @@
 import type { Clock } from "../clock.js";
 import type { Event } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
-import type { DecideResult, Inserted, Storage, TaskReference } from "../storage/storage.js";
+import { conflictReason } from "../domain/new-task.js";
+import type { Reopening } from "../domain/reopen.js";
+import type { DecideResult, Deleted, Inserted, Retried, Storage, TaskReference } from "../storage/storage.js";
 import type { Announcements } from "./announcements.js";
 import { Batcher } from "./batch.js";
 import type { TaskCommands } from "./dispatch.js";
@@ -25,7 +27,7 @@ export class OwnerCommands implements TaskCommands {
 
   constructor(
     clock: Clock,
-    private readonly storage: Pick<Storage, "insertTasks" | "decide">,
+    private readonly storage: Pick<Storage, "insertTasks" | "decide" | "retryTask" | "deleteTask">,
     private readonly announcements: Announcements,
     limits: SubmitLimits,
   ) {
@@ -34,16 +36,23 @@ export class OwnerCommands implements TaskCommands {
 
   async submit(task: NewTask): Promise<Inserted> {
     const inserted = await this.inserts.add(task, sizeOf(task));
-    if (inserted.kind === "created") this.announcements.stored([task]);
+    this.announceStored([task], [inserted]);
     return inserted;
   }
 
   async submitAtomic(tasks: readonly NewTask[]): Promise<Inserted[]> {
     const inserted = await this.storage.insertTasks(tasks, true);
-    if (inserted.every((one) => one.kind === "created" || one.sameContent)) {
-      this.announcements.stored(tasks.filter((_, index) => inserted[index]?.kind === "created"));
-    }
+    const refused = tasks.some(({ submission }, index) => isRefused(submission, inserted[index]));
+    if (!refused) this.announceStored(tasks, inserted);
     return inserted;
+  }
+
+  private announceStored(tasks: readonly NewTask[], inserted: readonly Inserted[]): void {
+    this.announcements.stored(tasks.filter((_, index) => inserted[index]?.kind === "created"));
+    for (const one of inserted) {
+      const replaced = one.kind === "created" ? one.replaced : undefined;
+      if (replaced?.answer.kind === "finished") this.announcements.committed(replaced.before, replaced.answer);
+    }
   }
 
   async decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult> {
@@ -54,6 +63,22 @@ export class OwnerCommands implements TaskCommands {
     }
     return result;
   }
+
+  async retry(reference: TaskReference, how: Reopening, etagRevision?: number): Promise<Retried> {
+    const result = await this.storage.retryTask(reference, how, etagRevision);
+    if (result.kind === "retried") this.announcements.committed(result.before, { kind: "changed", task: result.task, timeline: [] });
+    return result;
+  }
+
+  async remove(reference: TaskReference, etagRevision?: number): Promise<Deleted> {
+    const result = await this.storage.deleteTask(reference, etagRevision);
+    if (result.kind === "deleted") this.announcements.removed(result.id);
+    return result;
+  }
+}
+
+function isRefused(submission: NewTask["submission"], inserted: Inserted | undefined): boolean {
+  return inserted !== undefined && inserted.kind !== "created" && conflictReason(submission.keyConflictPolicy, inserted) !== null;
 }
 
 /** Bytes that a task brings into its batch, roughly. */

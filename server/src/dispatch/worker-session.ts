@@ -3,13 +3,24 @@
 
 import type { Clock } from "../clock.js";
 import { encodeLeaseToken } from "../domain/lease-token.js";
+import { SUSPECT_LOSSES } from "../domain/retry.js";
 import type { LiveTask } from "../domain/task.js";
 import type { RevocationReason } from "../domain/event.js";
 import type { LeasedTask, LeasePayloads, OpenSession } from "../storage/storage.js";
 import { freeSlots, freeSlotsFor, type SlotState } from "./backpressure.js";
 import type { HeldLease } from "./held-leases.js";
 import { HeldLeases } from "./held-leases.js";
-import type { HandlerSlots, OutgoingLease, ServerMessage, StreamEnd, Verdict, WorkerHello, WorkerMessage, WorkerReport, WorkerStream } from "./messages.js";
+import type {
+  HandlerSlots,
+  OutgoingLease,
+  ServerMessage,
+  StreamEnd,
+  Verdict,
+  WorkerHello,
+  WorkerMessage,
+  WorkerReport,
+  WorkerStream,
+} from "./messages.js";
 import { UnreadLeases } from "./unread-leases.js";
 
 /** What the session needs from the room around it. */
@@ -97,6 +108,11 @@ export class WorkerSession {
   /** Whether a task name has slots of its own. */
   limits(taskName: string): boolean {
     return this.ownSlots.has(taskName);
+  }
+
+  /** Whether it holds a task that may be what kills its workers. */
+  get holdsSuspect(): boolean {
+    return [...this.held.all()].some((lease) => lease.suspect);
   }
 
   /** Leases without a final verdict. */
@@ -216,16 +232,27 @@ export class WorkerSession {
   private hold(task: LiveTask, delivered: number): string {
     const token = encodeLeaseToken(task.identity.id, task.lease?.nonce ?? "");
     const deliveredAtMs = this.around.clock.monotonicMs();
-    this.held.add({ token, taskId: task.identity.id, taskName: task.identity.name, copy: task, waiting: [], busy: false, delivered, deliveredAtMs });
+    this.held.add({
+      token,
+      taskId: task.identity.id,
+      taskName: task.identity.name,
+      copy: task,
+      suspect: task.lostLeases >= SUSPECT_LOSSES,
+      waiting: [],
+      busy: false,
+      delivered,
+      deliveredAtMs,
+    });
     return token;
   }
 
   /** Answers a report; verdicts of one turn of the event loop go together. */
   answer(verdict: Verdict): void {
     this.verdicts.push(verdict);
-    if (this.verdicts.length === 1) this.around.clock.soon(() => {
-      this.flushVerdicts();
-    });
+    if (this.verdicts.length === 1)
+      this.around.clock.soon(() => {
+        this.flushVerdicts();
+      });
   }
 
   private flushVerdicts(): void {

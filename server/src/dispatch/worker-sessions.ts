@@ -104,7 +104,14 @@ export class ConnectedWorkers implements WorkerSessions {
     this.announcements.committed(task, { kind: "changed", task, timeline: [] }, true);
   }
 
-  private welcome(namespace: string, hello: WorkerHello, open: OpenSession, ttlUs: number, stream: WorkerStream, kept: readonly LiveTask[]): ConnectedWorker {
+  private welcome(
+    namespace: string,
+    hello: WorkerHello,
+    open: OpenSession,
+    ttlUs: number,
+    stream: WorkerStream,
+    kept: readonly LiveTask[],
+  ): ConnectedWorker {
     const intervalUs = Math.min(ttlUs / 4, MOST_INTERVAL_US);
     const session = new WorkerSession(namespace, hello, open, intervalUs / 1000, stream, this.surroundings);
     session.keep(kept);
@@ -118,7 +125,11 @@ export class ConnectedWorkers implements WorkerSessions {
 
   // ---- reports
 
-  private async applyReport(session: WorkerSession, lease: Parameters<SessionSurroundings["report"]>[1], report: WorkerReport): Promise<void> {
+  private async applyReport(
+    session: WorkerSession,
+    lease: Parameters<SessionSurroundings["report"]>[1],
+    report: WorkerReport,
+  ): Promise<void> {
     const { verdict, task, outdated } = await this.reports.apply(session.namespace, lease?.copy ?? null, report);
     if (lease === null) session.answer(verdict);
     else session.settled(lease, verdict, task, outdated);
@@ -229,7 +240,9 @@ export class ConnectedWorkers implements WorkerSessions {
     if (beats.length === 0) return;
     try {
       const stored = new Map(
-        (await this.storage.storeBeats(beats.map(({ session, number }) => ({ sessionId: session.id, epoch: session.epoch, number })))).map((beat) => [beat.sessionId, beat]),
+        (await this.storage.storeBeats(beats.map(({ session, number }) => ({ sessionId: session.id, epoch: session.epoch, number })))).map(
+          (beat) => [beat.sessionId, beat],
+        ),
       );
       const cancelled = await this.storage.cancelledLeases(beats.map(({ session }) => session.id));
       for (const { session, number } of beats) {
@@ -251,7 +264,7 @@ export class ConnectedWorkers implements WorkerSessions {
   private tickLater(): void {
     this.clock.after(TICK_MS, () => {
       for (const session of [...this.sessions.values()]) session.tick();
-      this.tickLater();
+      if (!this.draining || this.sessions.size > 0) this.tickLater();
     });
   }
 
@@ -275,7 +288,19 @@ const FLUSH_MS = 500;
 
 function sessionHello(namespace: string, hello: WorkerHello, ttlUs: number): SessionHello {
   const { workerName, sdk, language, queues, labels, slots, connection } = hello;
-  return { namespace, workerName, sdk, language, queues, handlers: hello.handlers.map((handler) => handler.taskName), labels, slots, ttlUs, connection, unary: false };
+  return {
+    namespace,
+    workerName,
+    sdk,
+    language,
+    queues,
+    handlers: hello.handlers.map((handler) => handler.taskName),
+    labels,
+    slots,
+    ttlUs,
+    connection,
+    unary: false,
+  };
 }
 
 function welcomeOf(hello: WorkerHello, sessionId: string, intervalUs: number, ttlUs: number, kept: readonly LiveTask[]): Welcome {

@@ -31,7 +31,12 @@ export type ReportBody =
       readonly afterUs: number | null;
       readonly executionMetadata: Payload | null;
     }
-  | { readonly kind: "cancel"; readonly error: TaskError; readonly executionMetadata: Payload | null; readonly leftOut: readonly Violation[] }
+  | {
+      readonly kind: "cancel";
+      readonly error: TaskError;
+      readonly executionMetadata: Payload | null;
+      readonly leftOut: readonly Violation[];
+    }
   | {
       readonly kind: "release";
       readonly retryAfterUs: number | null;
@@ -43,10 +48,19 @@ export type ReportBody =
 
 /** Everything that can happen to an unfinished task after it was stored. */
 export type Event =
-  | { readonly kind: "leased"; readonly lease: { readonly nonce: string; readonly sessionId: string; readonly epoch: number }; readonly workerName: string; readonly fencingBase: number }
+  | {
+      readonly kind: "leased";
+      readonly lease: { readonly nonce: string; readonly sessionId: string; readonly epoch: number };
+      readonly workerName: string;
+      readonly fencingBase: number;
+    }
   | { readonly kind: "reported"; readonly nonce: string; readonly seq: number; readonly body: ReportBody }
   /** The session that holds the lease fell silent for its TTL. */
-  | { readonly kind: "lease-lost" }
+  | {
+      readonly kind: "lease-lost";
+      /** False where the session held a suspect, which alone is charged. Left out: charged. */
+      readonly charged?: false;
+    }
   /** The lease never reached its worker, or its worker came back without it: no attempt is used. */
   | { readonly kind: "lease-returned" }
   /** The worker that has the lease came back and listed it. */
@@ -151,4 +165,16 @@ export interface Ending {
   readonly timeline: readonly TimelineEntry[];
   readonly revoked?: RevocationReason;
   readonly violations?: readonly Violation[];
+}
+
+/** What the decision needs beside task and event. */
+export interface Context {
+  /** The database's time. */
+  readonly nowUs: number;
+  /** Chance for jitter, in [0, 1). */
+  readonly chance: number;
+  /** Stored execution metadata; needed when a proceed is applied or consumed, else it may be null. */
+  readonly executionMetadata: Payload | null;
+  /** Largest payload that may be stored. */
+  readonly maxPayloadBytes: number;
 }

@@ -30,7 +30,11 @@ function merge(target: Node, patch: Node): Node {
       continue;
     }
     const before = members.get(change.key);
-    members.set(change.key, { spelled: before?.spelled ?? change.spelled, key: change.key, value: merge(before?.value ?? "null", change.value) });
+    members.set(change.key, {
+      spelled: before?.spelled ?? change.spelled,
+      key: change.key,
+      value: merge(before?.value ?? "null", change.value),
+    });
   }
   return [...members.values()];
 }

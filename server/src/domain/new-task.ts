@@ -79,3 +79,32 @@ export function newTask(submission: Submission, nowUs: number): NewTask {
   };
   return { submission, live };
 }
+
+/** Why a submission was not stored: something has its id or its key. */
+export type Conflict =
+  /** `sameContent`: it is the same submission. `exists` is false where the id was free after all and only the key was taken. */
+  | { readonly kind: "id-exists"; readonly sameContent: boolean; readonly exists?: boolean }
+  /** Another task has its key. `started`: it was leased before; `finished`: it only holds the key for a while. */
+  | {
+      readonly kind: "key-taken";
+      readonly id: string;
+      readonly sameMetadata: boolean;
+      readonly started: boolean;
+      readonly finished: boolean;
+    };
+
+/** What a conflict is called where it refuses the submission. */
+export type ConflictReason = "TASK_ID_CONFLICT" | "KEY_EXISTS" | "KEY_METADATA_MISMATCH" | "KEY_TASK_STARTED" | "KEY_HELD";
+
+/** Decides whether a conflict refuses a submission; null: the task that exists is its answer. */
+export function conflictReason(policy: KeyConflictPolicy, conflict: Conflict): ConflictReason | null {
+  if (conflict.kind === "id-exists") return conflict.sameContent ? null : "TASK_ID_CONFLICT";
+  switch (policy) {
+    case "REJECT":
+      return "KEY_EXISTS";
+    case "RETURN_EXISTING":
+      return conflict.sameMetadata ? null : "KEY_METADATA_MISMATCH";
+    case "REPLACE_PENDING":
+      return conflict.finished ? "KEY_HELD" : "KEY_TASK_STARTED";
+  }
+}

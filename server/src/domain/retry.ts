@@ -17,6 +17,9 @@ export const DEFAULT_RETRY_POLICY: RetryPolicy = {
   lostLeaseDelaysUs: [0, 10 * SECOND_US, 60 * SECOND_US],
 };
 
+/** A task that lost so many leases in a row is a suspect: it may be what kills its workers, and is leased apart from others. */
+export const SUSPECT_LOSSES = 2;
+
 /** The delays between which chance decides, in microseconds. */
 export interface DelayRange {
   readonly earliestUs: number;
@@ -25,8 +28,7 @@ export interface DelayRange {
 
 /** What follows a failure. */
 export type RetryAnswer =
-  | { readonly kind: "retry"; readonly delay: DelayRange }
-  | { readonly kind: "finish"; readonly reason: "MAX_ATTEMPTS" | "NOT_RETRYABLE" };
+  { readonly kind: "retry"; readonly delay: DelayRange } | { readonly kind: "finish"; readonly reason: "MAX_ATTEMPTS" | "NOT_RETRYABLE" };
 
 /** A failure as the retry policy sees it. */
 export interface Failure {

@@ -2,23 +2,25 @@
 // It computes every delay and picks every state; SQL only guards and writes what is answered here.
 // Claims alone are written by SQL for many tasks at once; their case here says what that statement must do.
 
-import type { Answer, Change, Ending, Event, RevocationReason, ReportBody, TimelineEntry, TimelineType } from "./event.js";
+import {
+  cancelError,
+  cancelled,
+  change,
+  close,
+  describe,
+  entry,
+  finish,
+  leftOut,
+  nothingToDo,
+  pending,
+  poisonError,
+  saving,
+} from "./answers.js";
+import type { Answer, Change, Context, Ending, Event, ReportBody } from "./event.js";
 import { answered, consume, patchPayload, remember, told } from "./proceeds.js";
 import { afterFailure, afterLostLease, pickDelay, releaseDelay } from "./retry.js";
-import type { FinishReason, LiveTask, Payload, PendingReason, ProceedRecord, TaskError } from "./task.js";
+import type { LiveTask, Payload, ProceedRecord, TaskError } from "./task.js";
 import { NO_PROCEEDS } from "./task.js";
-
-/** What the decision needs beside task and event. */
-export interface Context {
-  /** The database's time. */
-  readonly nowUs: number;
-  /** Chance for jitter, in [0, 1). */
-  readonly chance: number;
-  /** Stored execution metadata; needed when a proceed is applied or consumed, else it may be null. */
-  readonly executionMetadata: Payload | null;
-  /** Largest payload that may be stored. */
-  readonly maxPayloadBytes: number;
-}
 
 type ReportEvent = Extract<Event, { kind: "reported" }>;
 type ProceedEvent = Extract<Event, { kind: "proceeded" }>;
@@ -31,7 +33,7 @@ export function transition(task: LiveTask, event: Event, context: Context): Answ
     case "reported":
       return reported(task, event, context);
     case "lease-lost":
-      return leaseLost(task, context);
+      return leaseLost(task, event.charged ?? true, context);
     case "lease-returned":
       return task.state === "RUNNING" ? returned(task, context) : nothingToDo();
     case "reattested":
@@ -72,15 +74,18 @@ function reported(task: LiveTask, event: ReportEvent, context: Context): Answer 
   const { body, nonce, seq } = event;
   if (task.lease?.nonce !== nonce) return closedLease(task.lastOutcome, event);
   if (seq <= task.settledSeq) return { kind: "rejected", rejection: invalidOr(body, { reason: "ALREADY_RECORDED" }) };
-  if (seq !== task.settledSeq + 1) {
-    return { kind: "rejected", rejection: invalidOr(body, { reason: "OUT_OF_ORDER", expectedSeq: task.settledSeq + 1 }) };
-  }
+  // Before its turn even bad content waits: INVALID is final for the worker, and a number that nobody settled would hold up all later ones.
+  if (seq !== task.settledSeq + 1) return { kind: "rejected", rejection: { reason: "OUT_OF_ORDER", expectedSeq: task.settledSeq + 1 } };
   switch (body.kind) {
     case "checkpoint":
       return checkpointed(task, body.executionMetadata, context);
     case "invalid":
       // A refused checkpoint settles its number as a checkpoint that changes nothing else.
-      if (!body.ends) return { ...change(task, { settledSeq: seq }, [entry("INVALID_REPORT", task.state, { message: describe(body) })]), violations: body.violations };
+      if (!body.ends)
+        return {
+          ...change(task, { settledSeq: seq }, [entry("INVALID_REPORT", task.state, { message: describe(body) })]),
+          violations: body.violations,
+        };
       return { ...invalidOutcome(settle(task, event, true), body, context), violations: body.violations };
     default:
       return outcome(settle(task, event, false), body, context);
@@ -97,16 +102,30 @@ export function closedLease(last: LiveTask["lastOutcome"], event: { nonce: strin
   return { kind: "rejected", rejection: { reason: "ALREADY_RECORDED" } };
 }
 
-function invalidOr<T extends { reason: string }>(body: ReportBody, other: T): T | { reason: "INVALID_REPORT"; violations: readonly { field: string; description: string }[] } {
+function invalidOr<T extends { reason: string }>(
+  body: ReportBody,
+  other: T,
+): T | { reason: "INVALID_REPORT"; violations: readonly { field: string; description: string }[] } {
   return body.kind === "invalid" ? { reason: "INVALID_REPORT", violations: body.violations } : other;
 }
 
 function checkpointed(task: LiveTask, executionMetadata: Payload, { nowUs }: Context): Answer {
   const { silenceUs } = task.identity.deadlines;
-  const saved = { ...saving(task, executionMetadata), settledSeq: task.settledSeq + 1, checkpointCount: task.checkpointCount + 1, checkpointTimeUs: nowUs };
+  const saved = {
+    ...saving(task, executionMetadata),
+    settledSeq: task.settledSeq + 1,
+    checkpointCount: task.checkpointCount + 1,
+    checkpointTimeUs: nowUs,
+  };
   // After a lost lease the data counts (identity, not clock), but the loss stays charged until the worker re-attests.
   if (task.state !== "RUNNING") return { ...change(task, saved), executionMetadata };
-  const next = { ...saved, lostLeases: 0, releases: 0, proceeds: told(task.proceeds), silenceDeadlineUs: silenceUs === null ? null : nowUs + silenceUs };
+  const next = {
+    ...saved,
+    lostLeases: 0,
+    releases: 0,
+    proceeds: told(task.proceeds),
+    silenceDeadlineUs: silenceUs === null ? null : nowUs + silenceUs,
+  };
   return { ...change(task, next), executionMetadata };
 }
 
@@ -140,7 +159,11 @@ function invalidOutcome(task: LiveTask, body: Extract<ReportBody, { kind: "inval
   return finish({ ...task, failures: task.failures + 1, lastError: error }, context, "FAILED", "INVALID_REPORT", { error, logged: true });
 }
 
-function failed(task: LiveTask, failure: { error: TaskError; retryable: boolean; retryAfterUs: number | null }, context: Context): Change | Ending {
+function failed(
+  task: LiveTask,
+  failure: { error: TaskError; retryable: boolean; retryAfterUs: number | null },
+  context: Context,
+): Change | Ending {
   const next: LiveTask = { ...task, failures: task.failures + 1, releases: 0, lastError: failure.error };
   const answer = afterFailure(task.identity.retryPolicy, next.failures, { ...failure, errorCode: failure.error.code });
   const final = answer.kind === "finish" && answer.reason === "NOT_RETRYABLE";
@@ -169,38 +192,66 @@ function suspended(task: LiveTask, body: Extract<ReportBody, { kind: "suspend" }
 }
 
 /** Consumes remembered proceeds at a suspension: straight back to PENDING with every change applied in order. */
-function resumed(task: LiveTask, record: ProceedRecord, proceeds: ProceedRecord["remembered"], reportedMetadata: Payload | null, context: Context): Change {
+function resumed(
+  task: LiveTask,
+  record: ProceedRecord,
+  proceeds: ProceedRecord["remembered"],
+  reportedMetadata: Payload | null,
+  context: Context,
+): Change {
   const consumed = consume(record, proceeds, reportedMetadata ?? context.executionMetadata, context.maxPayloadBytes);
   const executionMetadata = consumed.executionMetadata ?? reportedMetadata;
   const runAtUs = Math.max(consumed.runAtUs ?? context.nowUs, context.nowUs);
   // The report's own execution metadata has raised the version already.
-  const saved = executionMetadata === null ? {} : { ...(reportedMetadata === null ? saving(task, executionMetadata) : { executionMetadataBytes: executionMetadata.data.byteLength }) };
+  const saved =
+    executionMetadata === null
+      ? {}
+      : {
+          ...(reportedMetadata === null ? saving(task, executionMetadata) : { executionMetadataBytes: executionMetadata.data.byteLength }),
+        };
   const timeline = [
     entry("SUSPENDED", "SUSPENDED", {}),
     ...(consumed.unapplied > 0 ? [entry("PATCH_UNAPPLIED", "PENDING", { message: `${String(consumed.unapplied)} of them` })] : []),
-    entry("PROCEEDED", "PENDING", { runAtUs, message: proceeds.map(({ note }) => note).filter(Boolean).join("; ") }),
+    entry("PROCEEDED", "PENDING", {
+      runAtUs,
+      message: proceeds
+        .map(({ note }) => note)
+        .filter(Boolean)
+        .join("; "),
+    }),
   ];
-  const answer = change({ ...task, ...saved }, { state: "PENDING", pendingReason: "PROCEEDED", runAtUs, proceeds: consumed.record }, timeline);
+  const answer = change(
+    { ...task, ...saved },
+    { state: "PENDING", pendingReason: "PROCEEDED", runAtUs, proceeds: consumed.record },
+    timeline,
+  );
   return executionMetadata === null ? answer : { ...answer, executionMetadata };
 }
 
 // ---- leases that end without a report
 
-function leaseLost(task: LiveTask, context: Context): Answer {
+function leaseLost(task: LiveTask, charged: boolean, context: Context): Answer {
   if (task.state !== "RUNNING") return nothingToDo();
-  const next: LiveTask = { ...task, lostLeases: task.lostLeases + 1, attemptDeadlineUs: null, silenceDeadlineUs: null };
+  const next: LiveTask = { ...task, lostLeases: task.lostLeases + (charged ? 1 : 0), attemptDeadlineUs: null, silenceDeadlineUs: null };
   const error: TaskError = { code: "LEASE_LOST", message: `worker ${task.workerName} fell silent` };
   if (task.cancel !== null) return cancelled(close(next), context, error, "LEASE_LOST");
   const delayUs = afterLostLease(task.identity.retryPolicy, next.lostLeases);
-  if (delayUs === null) return finish(close(next), context, "FAILED", "POISONED", { error: poisonError(next), logged: true, revoked: "LEASE_LOST" });
+  if (delayUs === null)
+    return finish(close(next), context, "FAILED", "POISONED", { error: poisonError(next), logged: true, revoked: "LEASE_LOST" });
   const runAtUs = context.nowUs + delayUs;
   // The lease stays on the task: until somebody else gets it, its token still counts.
-  return { ...change(next, { state: "PENDING", pendingReason: "LEASE_LOST", runAtUs }, [entry("LEASE_LOST", "PENDING", { error, runAtUs })]), revoked: "LEASE_LOST" };
+  return {
+    ...change(next, { state: "PENDING", pendingReason: "LEASE_LOST", runAtUs }, [entry("LEASE_LOST", "PENDING", { error, runAtUs })]),
+    revoked: "LEASE_LOST",
+  };
 }
 
 function returned(task: LiveTask, context: Context): Answer {
   if (task.cancel !== null) return cancelled(close(task), context, null, "LEASE_LOST");
-  return { ...pending(close(task), "RELEASED", context.nowUs, [entry("RELEASED", "PENDING", { message: "never reached its worker" })]), revoked: "LEASE_LOST" };
+  return {
+    ...pending(close(task), "RELEASED", context.nowUs, [entry("RELEASED", "PENDING", { message: "never reached its worker" })]),
+    revoked: "LEASE_LOST",
+  };
 }
 
 function reattested(task: LiveTask, event: Extract<Event, { kind: "reattested" }>): Answer {
@@ -208,11 +259,19 @@ function reattested(task: LiveTask, event: Extract<Event, { kind: "reattested" }
   const lease = { ...task.lease, sessionId: event.sessionId, epoch: event.epoch };
   if (task.state === "RUNNING") return change(task, { lease });
   const { attemptUs, silenceUs } = task.identity.deadlines;
-  // The attempt goes on as if the loss had not been: its deadlines count from the lease, and the charge is taken back.
-  const deadline = (durationUs: number | null): number | null => (durationUs === null ? null : lease.leaseTimeUs + durationUs);
+  // The attempt goes on as if the loss had not been: its deadlines count from the lease, silence from what it said last (a checkpoint
+  // counts while its lease is lost), and the charge is taken back.
+  const lastSaidUs = Math.max(lease.leaseTimeUs, task.checkpointTimeUs ?? 0);
+  const deadline = (sinceUs: number, durationUs: number | null): number | null => (durationUs === null ? null : sinceUs + durationUs);
   return change(
     task,
-    { state: "RUNNING", lease, lostLeases: Math.max(task.lostLeases - 1, 0), attemptDeadlineUs: deadline(attemptUs), silenceDeadlineUs: deadline(silenceUs) },
+    {
+      state: "RUNNING",
+      lease,
+      lostLeases: Math.max(task.lostLeases - 1, 0),
+      attemptDeadlineUs: deadline(lease.leaseTimeUs, attemptUs),
+      silenceDeadlineUs: deadline(lastSaidUs, silenceUs),
+    },
     [entry("REATTESTED", "RUNNING", {})],
   );
 }
@@ -236,11 +295,18 @@ function timePassed(task: LiveTask, lenient: boolean, context: Context): Answer 
 
 function deadlineEnds(task: LiveTask, reason: "TOTAL_DEADLINE" | "QUEUE_DEADLINE", context: Context): Ending {
   const error: TaskError = { code: reason, message: reason === "TOTAL_DEADLINE" ? "not finished in time" : "not leased in time" };
-  return finish(close(task), context, "FAILED", reason, { error, logged: true, ...(task.state === "RUNNING" ? { revoked: "TOTAL_DEADLINE" as const } : {}) });
+  return finish(close(task), context, "FAILED", reason, {
+    error,
+    logged: true,
+    ...(task.state === "RUNNING" ? { revoked: "TOTAL_DEADLINE" as const } : {}),
+  });
 }
 
 function overdue(task: LiveTask, code: "ATTEMPT_DEADLINE" | "SILENCE_DEADLINE", context: Context): Change | Ending {
-  const error: TaskError = { code, message: code === "ATTEMPT_DEADLINE" ? "the attempt took too long" : "no checkpoint or progress for too long" };
+  const error: TaskError = {
+    code,
+    message: code === "ATTEMPT_DEADLINE" ? "the attempt took too long" : "no checkpoint or progress for too long",
+  };
   return { ...failed({ ...close(task), lostLeases: 0 }, { error, retryable: true, retryAfterUs: null }, context), revoked: code };
 }
 
@@ -263,12 +329,16 @@ function proceeded(task: LiveTask, event: ProceedEvent, context: Context): Answe
   }
   if (task.cancel !== null) return { kind: "rejected", rejection: { reason: "CANCEL_REQUESTED" } };
   const woken = task.state === "PENDING" && (task.pendingReason === "PROCEEDED" || task.pendingReason === "WOKEN");
-  if ((event.needsSuspended || event.replace !== null) && task.state !== "SUSPENDED") return { kind: "rejected", rejection: { reason: "TASK_NOT_SUSPENDED" } };
+  if ((event.needsSuspended || event.replace !== null) && task.state !== "SUSPENDED")
+    return { kind: "rejected", rejection: { reason: "TASK_NOT_SUSPENDED" } };
   if (task.state === "SUSPENDED" || woken) return proceedNow(task, record, event, woken, context);
   const kept = remember(record, event.proceed);
   if (kept === null) return { kind: "rejected", rejection: { reason: "TOO_MANY_PROCEEDS" } };
   const proceeds = answered(kept, event.request && { ...event.request, result: "REMEMBERED" });
-  return { ...change(task, { proceeds }, [entry("PROCEED_REMEMBERED", task.state, { message: event.proceed.note })]), proceedResult: "REMEMBERED" };
+  return {
+    ...change(task, { proceeds }, [entry("PROCEED_REMEMBERED", task.state, { message: event.proceed.note })]),
+    proceedResult: "REMEMBERED",
+  };
 }
 
 function proceedNow(task: LiveTask, record: ProceedRecord, event: ProceedEvent, woken: boolean, context: Context): Answer {
@@ -296,68 +366,4 @@ function updated(task: LiveTask, event: Extract<Event, { kind: "updated" }>, con
   return change(task, { priority: event.priority ?? task.priority, queue: event.queue ?? task.queue, runAtUs, queueDeadlineUs }, [
     entry("UPDATED", "PENDING", { runAtUs }),
   ]);
-}
-
-// ---- building answers
-
-function change(task: LiveTask, fields: Partial<LiveTask>, timeline: readonly TimelineEntry[] = []): Change {
-  return { kind: "changed", task: { ...task, ...fields, revision: task.revision + 1 }, timeline };
-}
-
-function pending(task: LiveTask, reason: PendingReason, runAtUs: number, timeline: readonly TimelineEntry[]): Change {
-  return change(task, { state: "PENDING", pendingReason: reason, runAtUs }, timeline);
-}
-
-function finish(
-  task: LiveTask,
-  { nowUs }: Context,
-  state: Ending["state"],
-  reason: FinishReason | null,
-  how: { result?: Payload; error?: TaskError | null; logged?: boolean; revoked?: RevocationReason },
-): Ending {
-  const dropped = task.proceeds?.remembered.length ?? 0;
-  const timeline = [
-    ...(dropped > 0 ? [entry("PROCEED_DROPPED", state, { message: `${String(dropped)} of them` })] : []),
-    ...(how.logged === true ? [entry("FINISHED", state, { error: how.error ?? null, finishReason: reason })] : []),
-  ];
-  const ended = { ...task, proceeds: null, revision: task.revision + 1 };
-  const revoked = how.revoked === undefined ? {} : { revoked: how.revoked };
-  return { kind: "finished", task: ended, state, reason, result: how.result ?? null, error: how.error ?? null, finishTimeUs: nowUs, timeline, ...revoked };
-}
-
-function cancelled(task: LiveTask, context: Context, cause: TaskError | null, revoked?: RevocationReason): Ending {
-  const how = { error: cancelError(task, cause), logged: true, ...(revoked === undefined ? {} : { revoked }) };
-  return finish(task, context, "CANCELLED", "CANCEL_REQUESTED", how);
-}
-
-function close(task: LiveTask): LiveTask {
-  return { ...task, lease: null, attemptDeadlineUs: null, silenceDeadlineUs: null };
-}
-
-function saving(task: LiveTask, executionMetadata: Payload): Pick<LiveTask, "executionMetadataVersion" | "executionMetadataBytes"> {
-  return { executionMetadataVersion: task.executionMetadataVersion + 1, executionMetadataBytes: executionMetadata.data.byteLength };
-}
-
-function cancelError(task: LiveTask, cause: TaskError | null): TaskError {
-  return { code: "CANCELLED", message: task.cancel?.reason ?? "", ...(cause === null ? {} : { cause }) };
-}
-
-function poisonError(task: LiveTask): TaskError {
-  return { code: "LEASE_LOST", message: `${String(task.lostLeases)} leases in a row were lost, the last one by worker ${task.workerName}` };
-}
-
-function leftOut(violations: readonly { field: string; description: string }[]): { violations?: typeof violations } {
-  return violations.length === 0 ? {} : { violations };
-}
-
-function describe(body: Extract<ReportBody, { kind: "invalid" }>): string {
-  return body.violations.map(({ field, description }) => `${field}: ${description}`).join("; ");
-}
-
-function entry(type: TimelineType, state: TimelineEntry["state"], fields: Partial<TimelineEntry>): TimelineEntry {
-  return { type, state, ...fields };
-}
-
-function nothingToDo(): Answer {
-  return { kind: "rejected", rejection: { reason: "NOTHING_TO_DO" } };
 }

@@ -108,6 +108,16 @@ export function applyStatements(build: Build): ApplyStatements {
           g.error_code
         FROM gone g, c
         RETURNING id, namespace, revision, fencing_token, worker_name, execution_metadata_version),
+      keyed AS MATERIALIZED (
+        SELECT x.tid, g.id, g.key_hold_us FROM gone g CROSS JOIN LATERAL (
+          SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = g.namespace AND k.name = g.name
+            AND k.key = g.key AND k.id = g.id OFFSET 0) x
+        WHERE g.key IS NOT NULL),
+      freed AS (
+        DELETE FROM $schema.task_keys k USING keyed f WHERE k.ctid = f.tid AND k.shard = $1 AND k.id = f.id AND f.key_hold_us = 0),
+      held AS (
+        UPDATE $schema.task_keys k SET held_until = c.now + f.key_hold_us * interval '1 microsecond'
+        FROM keyed f, c WHERE k.ctid = f.tid AND k.shard = $1 AND k.id = f.id AND f.key_hold_us > 0),
       ${SAVE_METADATA}
       SELECT done.id, c.now FROM done, c`,
     ),

@@ -78,7 +78,12 @@ function header(buffer: Buffer, oid: number, length: number, hasNull: boolean): 
   buffer.writeInt32BE(1, 16);
 }
 
-function fixed<T>(oid: number, width: number, values: readonly (T | null)[], write: (buffer: Buffer, value: T, at: number) => unknown): Buffer {
+function fixed<T>(
+  oid: number,
+  width: number,
+  values: readonly (T | null)[],
+  write: (buffer: Buffer, value: T, at: number) => unknown,
+): Buffer {
   const nulls = values.reduce((count: number, value) => (value === null ? count + 1 : count), 0);
   const buffer = Buffer.allocUnsafe(values.length === 0 ? 12 : 20 + values.length * 4 + (values.length - nulls) * width);
   header(buffer, oid, values.length, nulls > 0);

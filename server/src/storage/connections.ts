@@ -31,7 +31,12 @@ const START_UP_OPTIONS = [
   .join(" ");
 
 // Everything arrives as the text that Postgres sent; the statement that asked knows what it is.
-const RAW_TEXT = { getTypeParser: () => (value: string): string => value };
+const RAW_TEXT = {
+  getTypeParser:
+    () =>
+    (value: string): string =>
+      value,
+};
 
 /** What a client is made of. */
 export function clientConfig(settings: ConnectionSettings, applicationName: string): pg.ClientConfig {
@@ -39,7 +44,7 @@ export function clientConfig(settings: ConnectionSettings, applicationName: stri
     connectionString: settings.url,
     application_name: applicationName,
     options: START_UP_OPTIONS,
-    types: RAW_TEXT as unknown as pg.CustomTypesConfig,
+    types: RAW_TEXT,
     connectionTimeoutMillis: 5000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
@@ -61,6 +66,8 @@ export class Lane implements Connection {
   private opening: Promise<pg.Client> | null = null;
   private closed = false;
   private running = 0;
+  /** Ends with the statement before. */
+  private last: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly settings: ConnectionSettings,
@@ -73,7 +80,11 @@ export class Lane implements Connection {
   async run(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
     this.running++;
     try {
-      return await this.runConnected(await this.connected(), statement, values);
+      const client = await this.connected();
+      // Queued here, because the driver means to stop doing it. What waits when the connection breaks fails with it, at once.
+      const turn = this.last.then(() => this.runConnected(client, statement, values));
+      this.last = turn.catch(() => undefined);
+      return await turn;
     } finally {
       this.running--;
     }
@@ -214,7 +225,12 @@ export class TransactionPool implements Connection {
 }
 
 async function runOn(client: pg.ClientBase, statement: Statement, values: readonly unknown[], prepared: boolean): Promise<Row[]> {
-  const query = { text: statement.text, values: values as unknown[], rowMode: "array" as const, ...(prepared ? { name: statement.name } : {}) };
+  const query = {
+    text: statement.text,
+    values: values as unknown[],
+    rowMode: "array" as const,
+    ...(prepared ? { name: statement.name } : {}),
+  };
   try {
     const result = await client.query<Cell[]>(query);
     return result.rows;

@@ -8,7 +8,7 @@ import { applyDecisions } from "./apply-decisions.js";
 import { LIVE_COLUMNS, readLive, stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { bytes, hexDigits, instant, integer, text } from "./statement.js";
-import type { DecideResult, FinishedOutcome } from "./storage.js";
+import type { DecideResult, FinishedOutcome, TaskReference } from "./storage.js";
 import type { FinalState } from "../domain/task.js";
 
 type Build = (name: string, text: string) => Statement;
@@ -18,6 +18,7 @@ export interface DecideStatements {
   readonly lock: Statement;
   readonly now: Statement;
   readonly finished: Statement;
+  readonly ofKey: Statement;
 }
 
 /** Builds the statements of this file for one schema. */
@@ -39,7 +40,27 @@ export function decideStatements(build: Build): DecideStatements {
       `SELECT f.state, f.last_outcome_nonce, f.last_outcome_seq, f.last_outcome_invalid FROM $schema.finished_tasks f
       WHERE f.shard = $1 AND f.id = $2::uuid AND f.namespace = $3`,
     ),
+    // Whoever has the key; else the latest task that had it.
+    ofKey: build(
+      "task_of_key",
+      `SELECT coalesce(
+        (SELECT k.id FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = $2 AND k.name = $3 AND k.key = $4),
+        (SELECT t.id FROM $schema.tasks t WHERE t.shard = $1 AND t.namespace = $2 AND t.name = $3 AND t.key = $4
+          ORDER BY t.create_time DESC LIMIT 1))`,
+    ),
   };
+}
+
+/** The id that a reference names; null where no task has the key. */
+export async function resolveId(
+  connection: Connection,
+  statements: DecideStatements,
+  shard: number,
+  reference: TaskReference,
+): Promise<string | null> {
+  if ("id" in reference) return reference.id;
+  const [row] = await connection.run(statements.ofKey, [shard, reference.namespace, reference.name, reference.key]);
+  return row?.[0] ?? null;
 }
 
 /** What the decision needs from outside. */
@@ -66,10 +87,11 @@ export async function decideById(
     return outcome === null ? { kind: "not-found" } : { kind: "finished", outcome, id };
   }
   const before = readLive(row);
-  if (etagRevision !== undefined && etagRevision !== before.revision) return { kind: "etag-mismatch" };
   const { nowUs, executionMetadata } = await readNow(connection, statements, shard, before, needsMetadata(before, event));
   context.observe(nowUs);
   const answer = transition(before, event, { nowUs, chance: context.chance, executionMetadata, maxPayloadBytes: context.maxPayloadBytes });
+  // A request that is repeated gets its first answer, whatever its etag has become meanwhile.
+  if (answer.kind !== "repeated" && etagRevision !== undefined && etagRevision !== before.revision) return { kind: "etag-mismatch" };
   if (answer.kind === "changed" || answer.kind === "finished") {
     const [written] = await applyDecisions(connection, statements, shard, [{ before, answer, notBeforeUs: null }], context.observe);
     if (written !== true) throw new Error(`task ${id} changed under its lock`);

@@ -42,7 +42,9 @@ export function toFault(error: unknown): DatabaseFault {
   // No SQLSTATE: the socket broke, timed out or never connected. What was sent may have been committed.
   if (state === null) return new DatabaseFault("unavailable", message, true, 1000, { cause: error });
   const kind = kindOf(state);
-  return new DatabaseFault(kind, message, kind === "unavailable", kind === "unavailable" || kind === "overloaded" ? 1000 : null, { cause: error });
+  return new DatabaseFault(kind, message, kind === "unavailable", kind === "unavailable" || kind === "overloaded" ? 1000 : null, {
+    cause: error,
+  });
 }
 
 /** Whether the connection must not be used again after a fault. */

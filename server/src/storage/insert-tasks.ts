@@ -31,6 +31,14 @@ export function insertStatements(build: Build): InsertStatements {
         AS u(id, namespace, name, queue, priority, pending_reason, schedule_time, key, key_hold_us, queue_us, attempt_us, silence_us,
           total_us, metadata, metadata_type, metadata_searchable, metadata_fingerprint, labels, retry_policy, trace_context,
           content_hash, em, em_type, em_searchable)),
+      k AS MATERIALIZED (
+        INSERT INTO $schema.task_keys AS k (shard, namespace, name, key, id)
+        SELECT $1::int2, n.namespace, n.name, n.key, n.id FROM n
+        WHERE n.key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM $schema.tasks x WHERE x.shard = $1 AND x.id = n.id)
+        ORDER BY n.namespace, n.name, n.key
+        ON CONFLICT (shard, namespace, name, key) DO UPDATE SET id = excluded.id, held_until = NULL
+          WHERE k.held_until <= (SELECT now FROM c) OR k.id = excluded.id
+        RETURNING k.id),
       t AS (
         INSERT INTO $schema.tasks (shard, namespace, id, name, key, key_hold_us, create_time, schedule_time, queue_deadline_us,
           attempt_deadline_us, silence_deadline_us, total_deadline_us, metadata, metadata_type, metadata_searchable,
@@ -38,6 +46,8 @@ export function insertStatements(build: Build): InsertStatements {
         SELECT $1::int2, namespace, id, name, key, key_hold_us, c.now, schedule_time, queue_us, attempt_us, silence_us, total_us,
           metadata, metadata_type, metadata_searchable, metadata_fingerprint, labels, retry_policy, trace_context, content_hash
         FROM n, c
+        -- A task with a key is stored only if the key is its own now.
+        WHERE n.key IS NULL OR n.id IN (SELECT id FROM k)
         ON CONFLICT (shard, id) DO NOTHING
         RETURNING id, create_time),
       l AS (
@@ -86,7 +96,8 @@ export async function insertTasks(
   return tasks.map((task) => {
     const createTimeUs = answered.has(task) ? created.get(task.submission.id) : undefined;
     if (createTimeUs !== undefined) return { kind: "created", createTimeUs };
-    return { kind: "id-exists", sameContent: sameContent(task, stored.get(task.submission.id)) };
+    const existing = stored.get(task.submission.id);
+    return { kind: "id-exists", sameContent: sameContent(task, existing), exists: existing !== undefined };
   });
 }
 

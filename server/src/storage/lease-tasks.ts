@@ -1,6 +1,7 @@
 // How do free slots get tasks? One claim for several sessions, re-read after commit so that nothing is delivered for a session
 // that a newer stream took over meanwhile.
 
+import { SUSPECT_LOSSES } from "../domain/retry.js";
 import { hexArray, int2Array, int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
 import { readLabels, readTraceContext } from "./json-columns.js";
 import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive } from "./live-rows.js";
@@ -16,6 +17,7 @@ export const INLINE_PAYLOAD_BYTES = 8192;
 /** Statements of this file. */
 export interface LeaseStatements {
   readonly claim: Statement;
+  readonly claimSuspects: Statement;
   readonly epochs: Statement;
   readonly payloads: Statement;
 }
@@ -25,9 +27,25 @@ export function leaseStatements(build: Build): LeaseStatements {
   return {
     // Candidates are picked without locks, merged (within a queue by priority, then due time; queues taking turns), and only
     // the picked ones are locked. The session row is not locked: that would block its heartbeat.
-    claim: build(
-      "claim",
-      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
+    claim: build("claim", claimText(`l.lost_leases < ${String(SUSPECT_LOSSES)}`)),
+    claimSuspects: build("claim_suspects", claimText(`l.lost_leases >= ${String(SUSPECT_LOSSES)}`)),
+    epochs: build(
+      "claim_epochs",
+      `SELECT u.id FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch) CROSS JOIN LATERAL (
+        SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.epoch = u.epoch AND s.end_time IS NULL OFFSET 0) alive`,
+    ),
+    payloads: build(
+      "lease_payloads",
+      `SELECT t.metadata_type, t.metadata, e.content_type, e.content FROM $schema.tasks t
+      LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = t.id
+      WHERE t.shard = $1 AND t.namespace = $2 AND t.id = $3`,
+    ),
+  };
+}
+
+// `which`: tasks that are trusted, or suspects; the two have an index each.
+function claimText(which: string): string {
+  return `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
       sess AS MATERIALIZED (
         SELECT u.place, u.id, u.epoch, u.nonce, u.worker
         FROM unnest($7::uuid[], $8::int8[], $9::bytea[], $10::text[]) WITH ORDINALITY AS u(id, epoch, nonce, worker, place)
@@ -43,14 +61,15 @@ export function leaseStatements(build: Build): LeaseStatements {
         CROSS JOIN LATERAL (
           SELECT l.ctid AS tid, l.id, l.priority, l.run_at FROM $schema.live_tasks l
           WHERE l.shard = $1 AND l.namespace = $2 AND l.queue = g.queue AND l.name = g.name AND l.priority = g.priority
-            AND l.state = 0 AND l.run_at <= (SELECT now FROM c)
+            AND l.state = 0 AND ${which} AND l.run_at <= (SELECT now FROM c)
           ORDER BY l.run_at, l.id LIMIT LEAST(g.free, (SELECT count(*) FROM slots))) x),
+      in_queue AS (
+        SELECT cand.*, row_number() OVER (PARTITION BY turn ORDER BY priority DESC, run_at, id) AS of_queue FROM cand),
+      -- A name's slots go round its queues like all others: counted by priority alone, one queue would keep them from the rest.
       by_name AS (
-        SELECT tid, turn, priority, run_at, id, free, row_number() OVER (PARTITION BY name ORDER BY priority DESC, run_at, id) AS of_name
-        FROM cand),
+        SELECT in_queue.*, row_number() OVER (PARTITION BY name ORDER BY of_queue, turn) AS of_name FROM in_queue),
       by_queue AS (
-        SELECT tid, turn, row_number() OVER (PARTITION BY turn ORDER BY priority DESC, run_at, id) AS of_queue
-        FROM by_name WHERE of_name <= free),
+        SELECT tid, turn, row_number() OVER (PARTITION BY turn ORDER BY of_queue) AS of_queue FROM by_name WHERE of_name <= free),
       picked AS MATERIALIZED (SELECT tid FROM by_queue ORDER BY of_queue, turn LIMIT (SELECT count(*) FROM slots)),
       locked AS MATERIALIZED (
         SELECT l.ctid AS tid FROM $schema.live_tasks l
@@ -72,20 +91,7 @@ export function leaseStatements(build: Build): LeaseStatements {
       FROM l CROSS JOIN c CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = l.id OFFSET 0) t
       LEFT JOIN LATERAL (
         SELECT e.content_type, e.content FROM $schema.execution_metadata e
-        WHERE e.shard = $1 AND e.id = l.id AND l.execution_metadata_bytes BETWEEN 1 AND ${String(INLINE_PAYLOAD_BYTES)} OFFSET 0) e ON true`,
-    ),
-    epochs: build(
-      "claim_epochs",
-      `SELECT u.id FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch) CROSS JOIN LATERAL (
-        SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.epoch = u.epoch AND s.end_time IS NULL OFFSET 0) alive`,
-    ),
-    payloads: build(
-      "lease_payloads",
-      `SELECT t.metadata_type, t.metadata, e.content_type, e.content FROM $schema.tasks t
-      LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = t.id
-      WHERE t.shard = $1 AND t.namespace = $2 AND t.id = $3`,
-    ),
-  };
+        WHERE e.shard = $1 AND e.id = l.id AND l.execution_metadata_bytes BETWEEN 1 AND ${String(INLINE_PAYLOAD_BYTES)} OFFSET 0) e ON true`;
 }
 
 /** What a claim brought: leases to deliver, and those whose session changed meanwhile, to be given back. */
@@ -103,7 +109,10 @@ export async function leaseTasks(
   fencingBase: number,
   observe: (nowUs: number) => void,
 ): Promise<Claimed> {
-  const rows = await connection.run(statements.claim, claimParameters(shard, claim, fencingBase));
+  const rows = await connection.run(
+    claim.suspects ? statements.claimSuspects : statements.claim,
+    claimParameters(shard, claim, fencingBase),
+  );
   const first = rows[0];
   if (first === undefined) return { leased: [], outdated: [] };
   observe(instant(first, LIVE_COLUMN_COUNT + 6));
@@ -170,4 +179,3 @@ function readLeased(row: Row): LeasedTask {
     executionMetadata: executionMetadata === null ? null : { contentType: text(row, at + 4), data: executionMetadata },
   };
 }
-

@@ -6,7 +6,16 @@ import type { Row } from "./statement.js";
 import { hexDigits, instant, integer, optionalInstant, optionalInteger, text } from "./statement.js";
 
 const STATES = ["PENDING", "RUNNING", "SUSPENDED", "COMPLETED", "FAILED", "CANCELLED"] as const satisfies readonly TaskState[];
-const PENDING_REASONS = ["NEW", "SCHEDULED", "RETRY", "PROCEEDED", "WOKEN", "RELEASED", "LEASE_LOST", "RETRIED"] as const satisfies readonly PendingReason[];
+const PENDING_REASONS = [
+  "NEW",
+  "SCHEDULED",
+  "RETRY",
+  "PROCEEDED",
+  "WOKEN",
+  "RELEASED",
+  "LEASE_LOST",
+  "RETRIED",
+] as const satisfies readonly PendingReason[];
 const FINISH_REASONS = [
   "MAX_ATTEMPTS",
   "NOT_RETRYABLE",
@@ -58,7 +67,14 @@ const COLUMNS = [
   ...["l.last_outcome_nonce", "l.last_outcome_seq", "l.last_outcome_invalid"],
   ...["l.queue_deadline", "l.attempt_deadline", "l.silence_deadline", "l.total_deadline"],
   ...["l.cancel_reason", "l.cancel_time", "l.cancel_deadline", "l.proceeds"],
-  ...["l.execution_metadata_version", "l.execution_metadata_bytes", "l.checkpoint_count", "l.checkpoint_time", "l.last_error", "l.revision"],
+  ...[
+    "l.execution_metadata_version",
+    "l.execution_metadata_bytes",
+    "l.checkpoint_count",
+    "l.checkpoint_time",
+    "l.last_error",
+    "l.revision",
+  ],
 ];
 
 /** Columns of an unfinished task for a SELECT from `live_tasks l` and `tasks t`. */

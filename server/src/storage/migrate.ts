@@ -146,7 +146,9 @@ function refuseUnknown(done: Map<number, { name: string; checksum: string }>, al
   for (const migration of all) {
     const before = done.get(migration.version);
     if (before !== undefined && before.checksum !== migration.checksum) {
-      throw new MigrationError(`${migration.name} was changed after it was applied to schema "${schema}": restore the file and add a new one.`);
+      throw new MigrationError(
+        `${migration.name} was changed after it was applied to schema "${schema}": restore the file and add a new one.`,
+      );
     }
   }
 }

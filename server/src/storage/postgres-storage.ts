@@ -6,18 +6,23 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 
 import type { Clock } from "../clock.js";
+import type { NewTask } from "../domain/new-task.js";
+import { conflictReason } from "../domain/new-task.js";
 import { shardOf } from "../domain/shard.js";
 import { applyDecisions, applyStatements } from "./apply-decisions.js";
-import type { ConnectionSettings } from "./connections.js";
+import type { ConnectionSettings, Reachability } from "./connections.js";
 import { clientConfig, Lane, TransactionPool } from "./connections.js";
-import { decideById, decideStatements } from "./decide.js";
-import { DatabaseFault } from "./faults.js";
+import { decideById, decideStatements, resolveId } from "./decide.js";
+import { deleteFinished, finishedStatements, retryFinished } from "./finished-tasks.js";
+import { insertWithKeys, keyStatements } from "./insert-keyed.js";
 import { insertStatements, insertTasks } from "./insert-tasks.js";
 import { leaseStatements, leaseTasks, readPayloads } from "./lease-tasks.js";
 import { readLive } from "./live-rows.js";
+import type { TaskReader } from "./read-tasks.js";
 import { openReader } from "./read-tasks.js";
 import { takeOverSession } from "./session-takeover.js";
 import { cancelledLeases, isAlive, openSession, sessionStatements, storeBeats } from "./sessions.js";
+import type { Connection } from "./statement.js";
 import { statementsFor } from "./statement.js";
 import type { Hint, Inserted, Storage, TaskReference } from "./storage.js";
 import { groupsWithWork, orphanedLeases, overdueTasks, removeExpiredTasks, upkeepStatements } from "./upkeep-statements.js";
@@ -45,9 +50,50 @@ const TIMELINE_UNIT = 2 ** 40;
 
 /** Opens the storage. Connects lazily: an absent Postgres is answered as a fault by each operation. */
 export async function openStorage(settings: StorageSettings, clock: Clock): Promise<Storage> {
-  const build = statementsFor(settings.schema);
-  const statements = {
+  const reached = reachabilityOf(clock);
+  const lanes = openLanes(settings, reached);
+  const pool = new TransactionPool(settings, reached);
+  const reader = await openReader(settings.url, settings.schema, settings.poolSize, settings.statementTimeoutMs);
+  const statements = buildStatements(settings.schema);
+  const observe = (nowUs: number): void => {
+    clock.observe(nowUs);
+  };
+  const parts: Parts = { settings, clock, lanes, pool, reader, statements, observe };
+  const hints = hintOperations(parts);
+  return {
+    ...taskOperations(parts),
+    ...finishedOperations(parts),
+    ...sessionOperations(parts),
+    ...upkeepOperations(parts),
+    ...readOperations(parts),
+    notify: hints.notify,
+    onHint: hints.onHint,
+    get health() {
+      const silentMs = reached.silentMs();
+      return { available: silentMs < 2000, unavailableSinceMs: silentMs < 2000 ? null : silentMs };
+    },
+    close: async () => {
+      await Promise.allSettled([...lanes.all.map((lane) => lane.close()), pool.close(), reader.close(), hints.close()]);
+    },
+  };
+}
+
+interface Parts {
+  readonly settings: StorageSettings;
+  readonly clock: Clock;
+  readonly lanes: Lanes;
+  readonly pool: TransactionPool;
+  readonly reader: TaskReader;
+  readonly statements: ReturnType<typeof buildStatements>;
+  readonly observe: (nowUs: number) => void;
+}
+
+function buildStatements(schema: string) {
+  const build = statementsFor(schema);
+  return {
     ...insertStatements(build),
+    ...keyStatements(build),
+    ...finishedStatements(build),
     ...leaseStatements(build),
     ...applyStatements(build),
     ...sessionStatements(build),
@@ -55,72 +101,109 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
     ...upkeepStatements(build),
     ...watchStatements(build),
   };
+}
+
+function reachabilityOf(clock: Clock): Reachability & { silentMs(): number } {
   let lastReachedMs = clock.monotonicMs();
-  const reachability = {
+  return {
     reached: () => void (lastReachedMs = clock.monotonicMs()),
     failed: () => undefined,
+    silentMs: () => clock.monotonicMs() - lastReachedMs,
   };
+}
+
+interface Lanes {
+  readonly submits: readonly Lane[];
+  readonly reports: readonly Lane[];
+  readonly leases: Lane;
+  readonly beats: Lane;
+  readonly hints: Lane;
+  readonly all: readonly Lane[];
+  /** The Postgres timeline in the high bits, read on each new connection that leases. */
+  fencingBase(): number;
+}
+
+function openLanes(settings: StorageSettings, reachability: Reachability): Lanes {
   let fencingBase = TIMELINE_UNIT;
   const readTimeline = async (client: pg.Client): Promise<void> => {
     const result = await client.query<string[]>({ text: "SELECT pg_walfile_name(pg_current_wal_lsn())", rowMode: "array" });
     fencingBase = Number.parseInt(result.rows[0]?.[0]?.slice(0, 8) ?? "1", 16) * TIMELINE_UNIT;
   };
   const lane = (name: string, onOpen?: (client: pg.Client) => Promise<void>): Lane => new Lane(settings, name, reachability, onOpen);
-  const submitLanes = [lane("submits 1"), lane("submits 2")];
-  const reportLanes = [lane("reports 1"), lane("reports 2")];
-  const leaseLane = lane("leases", readTimeline);
-  const beatLane = lane("heartbeats");
-  const hintLane = lane("hints");
-  const lanes = [...submitLanes, ...reportLanes, leaseLane, beatLane, hintLane];
-  const pool = new TransactionPool(settings, reachability);
-  const reader = await openReader(settings.url, settings.schema, settings.poolSize, settings.statementTimeoutMs);
-  const observe = (nowUs: number): void => {
-    clock.observe(nowUs);
-  };
-  const listeners: ((hint: Hint | null) => void)[] = [];
-  const channel = channelOf(settings.schema);
-  const listenConfig = clientConfig({ ...settings, url: settings.listenUrl }, "leasehold wakeups");
-  const listener = new HintListener(listenConfig, channel, settings.serverId, clock, (hint) => {
-    for (const heard of listeners) heard(hint);
-  });
-  const decideContext = { maxPayloadBytes: settings.maxPayloadBytes, observe };
+  const submits = [lane("submits 1"), lane("submits 2")];
+  const reports = [lane("reports 1"), lane("reports 2")];
+  const leases = lane("leases", readTimeline);
+  const beats = lane("heartbeats");
+  const hints = lane("hints");
+  return { submits, reports, leases, beats, hints, all: [...submits, ...reports, leases, beats, hints], fencingBase: () => fencingBase };
+}
 
+type TaskOperations = "insertTasks" | "leaseTasks" | "readPayloads" | "applyDecisions" | "decide" | "groupsWithWork";
+
+function taskOperations({ settings, clock, lanes, pool, statements, observe }: Parts): Pick<Storage, TaskOperations> {
   return {
-    insertTasks: (tasks, atomic) =>
-      atomic
-        ? insertAtomically(() => pool.transaction(async (connection) => allOrNothing(await insertTasks(connection, statements, SHARD, tasks, observe))))
-        : insertTasks(idlest(submitLanes), statements, SHARD, tasks, observe),
+    insertTasks: (tasks, atomic) => {
+      const keyed = tasks.some(({ submission }) => submission.key !== null);
+      if (!atomic && !keyed) return insertTasks(idlest(lanes.submits), statements, SHARD, tasks, observe);
+      const insert = (connection: Connection): Promise<Inserted[]> =>
+        insertWithKeys(connection, statements, tasks, { shard: SHARD, chance: clock.chance(), observe });
+      if (!atomic) return pool.transaction(insert);
+      return insertAtomically(() => pool.transaction(async (connection) => allOrNothing(tasks, await insert(connection))));
+    },
     leaseTasks: async (claim) => {
-      const claimed = await leaseTasks(leaseLane, statements, SHARD, claim, fencingBase, observe);
+      const claimed = await leaseTasks(lanes.leases, statements, SHARD, claim, lanes.fencingBase(), observe);
       // What was claimed for an older epoch is left RUNNING under it: the next tick of upkeep gives it back.
       return claimed.leased;
     },
     readPayloads: (namespace, taskId) => readPayloads(pool, statements, shardOf(taskId, SHARDS), namespace, taskId),
-    applyDecisions: (decisions) => applyDecisions(idlest(reportLanes), statements, SHARD, decisions, observe),
-    decide: (reference, event, etagRevision) => {
-      const id = idOf(reference);
-      return pool.transaction((connection) =>
-        decideById(connection, statements, shardOf(id, SHARDS), reference.namespace, id, event, etagRevision, { ...decideContext, chance: clock.chance() }),
-      );
-    },
-    groupsWithWork: (namespace, most) => groupsWithWork(leaseLane, statements, SHARD, namespace, most, observe),
+    applyDecisions: (decisions) => applyDecisions(idlest(lanes.reports), statements, SHARD, decisions, observe),
+    decide: (reference, event, etagRevision) =>
+      pool.transaction(async (connection) => {
+        const id = await resolveId(connection, statements, SHARD, reference);
+        if (id === null) return { kind: "not-found" };
+        const context = { maxPayloadBytes: settings.maxPayloadBytes, observe, chance: clock.chance() };
+        return decideById(connection, statements, shardOf(id, SHARDS), reference.namespace, id, event, etagRevision, context);
+      }),
+    groupsWithWork: (namespace, most) => groupsWithWork(lanes.leases, statements, SHARD, namespace, most, observe),
+  };
+}
 
-    openSession: (hello) => openSession(beatLane, statements, SHARD, randomUUID(), settings.serverId, hello),
+function finishedOperations({ pool, statements }: Parts): Pick<Storage, "retryTask" | "deleteTask"> {
+  const onId = <T>(reference: TaskReference, work: (connection: Connection, id: string) => Promise<T>) =>
+    pool.transaction(async (connection) => {
+      const id = await resolveId(connection, statements, SHARD, reference);
+      return id === null ? { kind: "not-found" as const } : work(connection, id);
+    });
+  return {
+    retryTask: (reference, how, etagRevision) =>
+      onId(reference, (connection, id) => retryFinished(connection, statements, SHARD, reference.namespace, id, how, etagRevision)),
+    deleteTask: (reference, etagRevision) =>
+      onId(reference, (connection, id) => deleteFinished(connection, statements, SHARD, reference.namespace, id, etagRevision)),
+  };
+}
+
+type SessionOperations = "openSession" | "takeOverSession" | "storeBeats" | "isSessionAlive" | "runningLeases" | "cancelledLeases";
+
+function sessionOperations({ settings, clock, lanes, pool, statements, observe }: Parts): Pick<Storage, SessionOperations> {
+  const { serverId } = settings;
+  return {
+    openSession: (hello) => openSession(lanes.beats, statements, SHARD, randomUUID(), serverId, hello),
     takeOverSession: (sessionId, hello, held) =>
-      pool.transaction((connection) =>
-        takeOverSession(connection, statements, sessionId, hello, held, {
-          shard: SHARD,
-          serverId: settings.serverId,
-          freshId: randomUUID(),
-          chance: clock.chance(),
-          observe,
-        }),
-      ),
-    storeBeats: (beats) => storeBeats(beatLane, statements, SHARD, beats),
-    isSessionAlive: (namespace, sessionId) => isAlive(beatLane, statements, SHARD, namespace, sessionId),
+      pool.transaction((connection) => {
+        const context = { shard: SHARD, serverId, freshId: randomUUID(), chance: clock.chance(), observe };
+        return takeOverSession(connection, statements, sessionId, hello, held, context);
+      }),
+    storeBeats: (beats) => storeBeats(lanes.beats, statements, SHARD, beats),
+    isSessionAlive: (namespace, sessionId) => isAlive(lanes.beats, statements, SHARD, namespace, sessionId),
     runningLeases: async (sessionId) => (await pool.run(statements.running, [SHARD, sessionId])).map(readLive),
-    cancelledLeases: (sessionIds) => cancelledLeases(beatLane, statements, SHARD, sessionIds),
+    cancelledLeases: (sessionIds) => cancelledLeases(lanes.beats, statements, SHARD, sessionIds),
+  };
+}
 
+type UpkeepOperations = "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks";
+
+function upkeepOperations({ settings, pool, statements, observe }: Parts): Pick<Storage, UpkeepOperations> {
+  return {
     tickUpkeep: (serverId) =>
       tickUpkeep(pool, statements, SHARD, { id: serverId, address: settings.serverAddress, version: settings.serverVersion }, observe),
     endExpiredSessions: async () => {
@@ -130,41 +213,48 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
     orphanedLeases: (most) => orphanedLeases(pool, statements, SHARD, most),
     overdueTasks: (most) => overdueTasks(pool, statements, SHARD, most),
     removeExpiredTasks: (retentionUs, most) => removeExpiredTasks(pool, statements, SHARD, "default", retentionUs, most),
+  };
+}
 
-    readTask: (reference, withPayloads) => {
-      const id = idOf(reference);
-      return reader.readTask(shardOf(id, SHARDS), { namespace: reference.namespace, id }, withPayloads);
+function readOperations({
+  lanes,
+  pool,
+  reader,
+  statements,
+}: Parts): Pick<Storage, "readTask" | "listTasks" | "readChanged" | "storeProgress"> {
+  return {
+    readTask: async (reference, withPayloads) => {
+      const id = await resolveId(pool, statements, SHARD, reference);
+      return id === null ? null : reader.readTask(shardOf(id, SHARDS), { namespace: reference.namespace, id }, withPayloads);
     },
     listTasks: (query) => reader.listTasks(SHARD, query),
-    readChanged: (known) => readChanged(hintLane, statements, SHARD, known),
-    storeProgress: (progress) => storeProgress(hintLane, statements, SHARD, progress),
+    readChanged: (known) => readChanged(lanes.hints, statements, SHARD, known),
+    storeProgress: (progress) => storeProgress(lanes.hints, statements, SHARD, progress),
+  };
+}
 
+function hintOperations({ settings, clock, lanes, statements }: Parts): Pick<Storage, "notify" | "onHint"> & { close(): Promise<void> } {
+  const listeners: ((hint: Hint | null) => void)[] = [];
+  const channel = channelOf(settings.schema);
+  const listenConfig = clientConfig({ ...settings, url: settings.listenUrl }, "leasehold wakeups");
+  const listener = new HintListener(listenConfig, channel, settings.serverId, clock, (hint) => {
+    for (const heard of listeners) heard(hint);
+  });
+  return {
     notify: async (hint) => {
       const payloads = writeHint(settings.serverId, hint);
-      if (payloads.length > 0) await hintLane.run(statements.notify, [channel, payloads]);
+      if (payloads.length > 0) await lanes.hints.run(statements.notify, [channel, payloads]);
     },
     onHint: (callback) => {
       listeners.push(callback);
       if (listeners.length === 1) listener.start();
     },
-
-    get health() {
-      const silentMs = clock.monotonicMs() - lastReachedMs;
-      return { available: silentMs < 2000, unavailableSinceMs: silentMs < 2000 ? null : silentMs };
-    },
-    close: async () => {
-      await Promise.allSettled([...lanes.map((one) => one.close()), pool.close(), reader.close(), listener.close()]);
-    },
+    close: () => listener.close(),
   };
 }
 
 function idlest(lanes: readonly Lane[]): Lane {
   return lanes.reduce((best, lane) => (lane.inFlight < best.inFlight ? lane : best));
-}
-
-function idOf(reference: TaskReference): string {
-  if ("id" in reference) return reference.id;
-  throw new DatabaseFault("unexpected", "looking up a task by key is not there yet", false, null);
 }
 
 /** Carries the answers of an atomic insert out of the transaction that it rolls back. */
@@ -174,8 +264,10 @@ class NothingStored extends Error {
   }
 }
 
-function allOrNothing(answers: Inserted[]): Inserted[] {
-  if (answers.some((answer) => answer.kind === "id-exists" && !answer.sameContent)) throw new NothingStored(answers);
+function allOrNothing(tasks: readonly NewTask[], answers: Inserted[]): Inserted[] {
+  const refused = (answer: Inserted, index: number): boolean =>
+    answer.kind !== "created" && conflictReason(tasks[index]?.submission.keyConflictPolicy ?? "REJECT", answer) !== null;
+  if (answers.some(refused)) throw new NothingStored(answers);
   return answers;
 }
 

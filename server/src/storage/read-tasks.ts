@@ -6,7 +6,16 @@ import { z } from "zod";
 import type { LiveTask, Payload, TaskState } from "../domain/task.js";
 import { DatabaseFault, toFault } from "./faults.js";
 import { readError, readLabels, readTraceContext } from "./json-columns.js";
-import { finishReasonOf, isFinal, LIVE_COLUMN_COUNT, LIVE_COLUMNS_AS_TEXT, pendingReasonNumber, readLive, stateNumber, stateOf } from "./live-rows.js";
+import {
+  finishReasonOf,
+  isFinal,
+  LIVE_COLUMN_COUNT,
+  LIVE_COLUMNS_AS_TEXT,
+  pendingReasonNumber,
+  readLive,
+  stateNumber,
+  stateOf,
+} from "./live-rows.js";
 import type { Row } from "./statement.js";
 import { bytes, instant, integer, optionalInstant, optionalInteger, text } from "./statement.js";
 import type { ListQuery, StoredFinish, StoredProgress, StoredTask, TaskReference } from "./storage.js";
@@ -42,7 +51,13 @@ export async function openReader(url: string, schema: string, poolSize: number, 
   };
 }
 
-async function readTask(pool: DatabasePool, schema: string, shard: number, reference: { namespace: string; id: string }, withPayloads: boolean): Promise<StoredTask | null> {
+async function readTask(
+  pool: DatabasePool,
+  schema: string,
+  shard: number,
+  reference: { namespace: string; id: string },
+  withPayloads: boolean,
+): Promise<StoredTask | null> {
   const rows = await pool.any(sql.type(CELLS)`
     ${selection(schema, withPayloads)}
     WHERE t.shard = ${shard} AND t.id = ${reference.id}::uuid AND t.namespace = ${reference.namespace}`);

@@ -49,7 +49,13 @@ export async function takeOverSession(
 }
 
 // The session lives: each of its running leases is either listed, and attested with the new epoch, or given back at once.
-async function settleTaken(connection: Connection, statements: Statements, session: OpenSession, held: readonly HeldLease[], context: TakeOverContext): Promise<TakeOver> {
+async function settleTaken(
+  connection: Connection,
+  statements: Statements,
+  session: OpenSession,
+  held: readonly HeldLease[],
+  context: TakeOverContext,
+): Promise<TakeOver> {
   const running = await lockHeld(connection, statements, context.shard, session.id);
   const listed = new Map(held.map((lease) => [lease.taskId, lease.nonce]));
   const isListed = (task: LiveTask): boolean => task.lease !== null && listed.get(task.identity.id) === task.lease.nonce;

@@ -43,7 +43,10 @@ export function sessionStatements(build: Build): SessionStatements {
       WHERE s.shard = $1 AND s.namespace = $2 AND s.id = $3::uuid AND s.connection < $4::int8 AND s.end_time IS NULL
       RETURNING s.epoch`,
     ),
-    find: build("find_session", `SELECT s.end_time IS NULL FROM $schema.sessions s WHERE s.shard = $1 AND s.namespace = $2 AND s.id = $3::uuid`),
+    find: build(
+      "find_session",
+      `SELECT s.end_time IS NULL FROM $schema.sessions s WHERE s.shard = $1 AND s.namespace = $2 AND s.id = $3::uuid`,
+    ),
     lockHeld: build(
       "lock_held_leases",
       `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
@@ -136,23 +139,59 @@ export async function raiseEpoch(
 }
 
 /** Whether a session of this id lives. */
-export async function isAlive(connection: Connection, statements: SessionStatements, shard: number, namespace: string, id: string): Promise<boolean> {
+export async function isAlive(
+  connection: Connection,
+  statements: SessionStatements,
+  shard: number,
+  namespace: string,
+  id: string,
+): Promise<boolean> {
   const [row] = await connection.run(statements.find, [shard, namespace, id]);
   return row !== undefined && text(row, 0) === "t";
 }
 
 /** Locks the running tasks of a session. */
-export async function lockHeld(connection: Connection, statements: SessionStatements, shard: number, sessionId: string): Promise<LiveTask[]> {
+export async function lockHeld(
+  connection: Connection,
+  statements: SessionStatements,
+  shard: number,
+  sessionId: string,
+): Promise<LiveTask[]> {
   return (await connection.run(statements.lockHeld, [shard, sessionId])).map(readLive);
 }
 
 /** Locks unfinished tasks by id. */
-export async function lockListed(connection: Connection, statements: SessionStatements, shard: number, ids: readonly string[]): Promise<LiveTask[]> {
+export async function lockListed(
+  connection: Connection,
+  statements: SessionStatements,
+  shard: number,
+  ids: readonly string[],
+): Promise<LiveTask[]> {
   return (await connection.run(statements.lockListed, [shard, uuidArray(ids)])).map(readLive);
 }
 
 /** Stores heartbeats; what is missing from the answer was taken over or has ended. */
-export async function storeBeats(connection: Connection, statements: SessionStatements, shard: number, beats: readonly SessionBeat[]): Promise<StoredBeat[]> {
+export async function storeBeats(
+  connection: Connection,
+  statements: SessionStatements,
+  shard: number,
+  beats: readonly SessionBeat[],
+): Promise<StoredBeat[]> {
+  const stored = await runBeats(connection, statements, shard, beats);
+  if (stored.length === beats.length) return stored;
+  // Whoever waited for a concurrent change of its row (all sessions spared after an outage) stored nothing. Asked again, what is still
+  // missing was taken over or has ended indeed.
+  const found = new Set(stored.map((beat) => beat.sessionId));
+  const missing = beats.filter((beat) => !found.has(beat.sessionId));
+  return missing.length === 0 ? stored : [...stored, ...(await runBeats(connection, statements, shard, missing))];
+}
+
+async function runBeats(
+  connection: Connection,
+  statements: SessionStatements,
+  shard: number,
+  beats: readonly SessionBeat[],
+): Promise<StoredBeat[]> {
   const sorted = [...beats].sort((a, b) => (a.sessionId < b.sessionId ? -1 : 1));
   const rows = await connection.run(statements.beat, [
     shard,

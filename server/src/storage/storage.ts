@@ -2,19 +2,18 @@
 // Every operation is atomic and durable when it resolves. A `DatabaseFault` means that nobody knows or that nothing happened.
 
 import type { Answer, Event, RevocationReason } from "../domain/event.js";
-import type { NewTask, TraceContext } from "../domain/new-task.js";
+import type { Reopening } from "../domain/reopen.js";
+import type { Conflict, NewTask, TraceContext } from "../domain/new-task.js";
 import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, PendingReason, TaskError, TaskState } from "../domain/task.js";
 
 /** Names one task: by id, or by name and key. */
 export type TaskReference =
-  | { readonly namespace: string; readonly id: string }
-  | { readonly namespace: string; readonly name: string; readonly key: string };
+  { readonly namespace: string; readonly id: string } | { readonly namespace: string; readonly name: string; readonly key: string };
 
 /** What became of one task of `insertTasks`. */
 export type Inserted =
-  | { readonly kind: "created"; readonly createTimeUs: number }
-  /** The id exists; `sameContent` says whether it is the same submission. */
-  | { readonly kind: "id-exists"; readonly sameContent: boolean };
+  /** `replaced`: the never leased task whose key it took over, and how that one ended. */
+  { readonly kind: "created"; readonly createTimeUs: number; readonly replaced?: Decided } | Conflict;
 
 /** A group of tasks that are leased alike: the unit of which the dispatcher knows whether it has work. */
 export interface Group {
@@ -22,6 +21,8 @@ export interface Group {
   readonly queue: string;
   readonly name: string;
   readonly priority: number;
+  /** True for tasks that lost two leases in a row: they are claimed apart, one at a time. */
+  readonly suspect: boolean;
 }
 
 /** A group with work, and when its first task is due. */
@@ -32,6 +33,8 @@ export interface GroupWithWork extends Group {
 /** What one claim asks for: tasks of these groups for these free slots. */
 export interface Claim {
   readonly namespace: string;
+  /** Whether it is for suspects, or for everything else. */
+  readonly suspects: boolean;
   /** At most `free` tasks of a group's name in all. */
   readonly groups: readonly (Group & { readonly free: number })[];
   readonly sessions: readonly ClaimingSession[];
@@ -212,6 +215,34 @@ export type DecideResult =
   /** The task has another revision than the caller knows. */
   | { readonly kind: "etag-mismatch" };
 
+/** What became of a RetryTask. */
+export type Retried =
+  | { readonly kind: "retried"; readonly before: LiveTask; readonly task: LiveTask }
+  /** COMPLETED is final. */
+  | { readonly kind: "completed" }
+  /** Another task has or holds its key. */
+  | { readonly kind: "key-taken" }
+  | { readonly kind: "not-finished" }
+  | { readonly kind: "not-found" }
+  | { readonly kind: "etag-mismatch" };
+
+/** What became of a DeleteTask. */
+export type Deleted =
+  | { readonly kind: "deleted"; readonly id: string }
+  | { readonly kind: "not-finished" }
+  | { readonly kind: "not-found" }
+  | { readonly kind: "etag-mismatch" };
+
+/** Running tasks without a living session at their epoch. */
+export interface OrphanedLeases {
+  /** Their session fell silent: charged as lost. */
+  readonly lost: LiveTask[];
+  /** Their session fell silent while it held a suspect, which alone is charged. */
+  readonly bystanders: LiveTask[];
+  /** Never delivered to their session's present stream: no loss. */
+  readonly returned: LiveTask[];
+}
+
 /** What lets upkeep judge time. */
 export interface UpkeepTick {
   /** True within the grace after an outage: nobody could report, so nothing is charged. */
@@ -232,6 +263,10 @@ export interface Storage {
   applyDecisions(decisions: readonly Decision[]): Promise<boolean[]>;
   /** Locks one task, lets `transition` answer the event on what is stored, writes the answer. */
   decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult>;
+  /** Takes a FAILED or CANCELLED task back to PENDING; its deadlines start anew. */
+  retryTask(reference: TaskReference, how: Reopening, etagRevision?: number): Promise<Retried>;
+  /** Removes a finished task and frees its key. */
+  deleteTask(reference: TaskReference, etagRevision?: number): Promise<Deleted>;
   /** Groups that have pending tasks, due or not, by a loose scan of the ready index; at most `most`. */
   groupsWithWork(namespace: string, most: number): Promise<GroupWithWork[]>;
 
@@ -251,8 +286,8 @@ export interface Storage {
   tickUpkeep(serverId: string): Promise<UpkeepTick>;
   /** Ends sessions whose time is over, rechecked in the statement. Answers how many. */
   endExpiredSessions(): Promise<number>;
-  /** Running tasks whose session ended or was taken over without them: `lost` by silence, `returned` undelivered. */
-  orphanedLeases(most: number): Promise<{ readonly lost: LiveTask[]; readonly returned: LiveTask[] }>;
+  /** Running tasks whose session ended or was taken over without them. */
+  orphanedLeases(most: number): Promise<OrphanedLeases>;
   /** Tasks for which a wake, a deadline or the grace of a cancel has come. */
   overdueTasks(most: number): Promise<LiveTask[]>;
   /** Removes finished tasks older than the retention of their state, at most a page. Answers how many. */
@@ -261,7 +296,9 @@ export interface Storage {
   readTask(reference: TaskReference, withPayloads: boolean): Promise<StoredTask | null>;
   listTasks(query: ListQuery): Promise<StoredTask[]>;
   /** Newest state of tasks that changed: those of the ids whose revision is not the known one. */
-  readChanged(known: readonly { readonly id: string; readonly revision: number }[]): Promise<{ readonly id: string; readonly revision: number | null }[]>;
+  readChanged(
+    known: readonly { readonly id: string; readonly revision: number }[],
+  ): Promise<{ readonly id: string; readonly revision: number | null }[]>;
   /** Stores progress of running tasks; lossy. */
   storeProgress(progress: readonly { readonly taskId: string; readonly progress: StoredProgress }[]): Promise<void>;
 

@@ -1,10 +1,11 @@
 // What does upkeep ask the database? Who fell silent, which leases have no living session, which tasks' time has come.
 
 import type { FinalState, LiveTask } from "../domain/task.js";
+import { SUSPECT_LOSSES } from "../domain/retry.js";
 import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive, stateNumber } from "./live-rows.js";
-import type { Connection, Statement } from "./statement.js";
-import { instant, integer } from "./statement.js";
-import type { GroupWithWork } from "./storage.js";
+import type { Connection, Row, Statement } from "./statement.js";
+import { instant, integer, text } from "./statement.js";
+import type { GroupWithWork, OrphanedLeases } from "./storage.js";
 
 type Build = (name: string, text: string) => Statement;
 
@@ -21,6 +22,7 @@ export interface UpkeepStatements {
   readonly deadlines: Statement;
   readonly retention: Statement;
   readonly groups: Statement;
+  readonly suspects: Statement;
 }
 
 /** Builds the statements of this file for one schema. */
@@ -31,7 +33,10 @@ export function upkeepStatements(build: Build): UpkeepStatements {
       `SELECT u.last_tick, u.lenient_until, $schema.leasehold_now(), EXISTS (SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL)
       FROM $schema.upkeep u FOR UPDATE OF u`,
     ),
-    writeTick: build("write_tick", `UPDATE $schema.upkeep SET last_tick = $schema.leasehold_now(), lenient_until = timestamptz '1970-01-01 00:00:00+00' + $1::int8 * interval '1 microsecond'`),
+    writeTick: build(
+      "write_tick",
+      `UPDATE $schema.upkeep SET last_tick = $schema.leasehold_now(), lenient_until = timestamptz '1970-01-01 00:00:00+00' + $1::int8 * interval '1 microsecond'`,
+    ),
     spareSessions: build(
       "spare_sessions",
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
@@ -70,14 +75,17 @@ export function upkeepStatements(build: Build): UpkeepStatements {
           SELECT l.session_id, l.session_epoch FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 1
             AND (l.session_id, l.session_epoch) > (g.session_id, g.session_epoch) ORDER BY l.session_id, l.session_epoch LIMIT 1) n),
       o AS MATERIALIZED (
-        SELECT g.*, s.id IS NULL OR s.end_time IS NOT NULL AS lost FROM g LEFT JOIN LATERAL (
+        SELECT g.*, s.id IS NULL OR s.end_time IS NOT NULL AS lost, EXISTS (
+          SELECT 1 FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 1 AND l.session_id = g.session_id AND l.lost_leases >= 2) AS blamed
+        FROM g LEFT JOIN LATERAL (
           SELECT * FROM $schema.sessions s WHERE s.shard = $1 AND s.id = g.session_id OFFSET 0) s ON true
         WHERE s.id IS NULL OR s.end_time IS NOT NULL OR s.epoch <> g.session_epoch)
-      SELECT ${LIVE_COLUMNS}, l.lost FROM (
-        SELECT x.*, o.lost FROM o CROSS JOIN LATERAL (
+      SELECT ${LIVE_COLUMNS}, l.lost, l.blamed FROM (
+        SELECT x.*, o.lost, o.blamed FROM o CROSS JOIN LATERAL (
           SELECT * FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 1 AND l.session_id = o.session_id
             AND l.session_epoch = o.session_epoch OFFSET 0) x
-        LIMIT $2::int4) l
+        -- Suspects last: as long as one is there, the others of its session are not charged.
+        ORDER BY x.lost_leases LIMIT $2::int4) l
       JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
     ),
     waking: build(
@@ -122,14 +130,21 @@ export function upkeepStatements(build: Build): UpkeepStatements {
     groups: build(
       "groups_with_work",
       `WITH RECURSIVE g(queue, name, priority, run_at) AS (
-        (SELECT l.queue, l.name, l.priority, l.run_at FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0
+        (SELECT l.queue, l.name, l.priority, l.run_at FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0 AND l.lost_leases < 2
           ORDER BY l.queue, l.name, l.priority, l.run_at LIMIT 1)
         UNION ALL
         SELECT n.* FROM g, LATERAL (
-          SELECT l.queue, l.name, l.priority, l.run_at FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0
+          SELECT l.queue, l.name, l.priority, l.run_at FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0 AND l.lost_leases < 2
             AND (l.queue, l.name, l.priority) > (g.queue, g.name, g.priority)
           ORDER BY l.queue, l.name, l.priority, l.run_at LIMIT 1) n)
       SELECT g.queue, g.name, g.priority, g.run_at, c.now FROM g, (SELECT $schema.leasehold_now() AS now) c LIMIT $3::int4`,
+    ),
+    suspects: build(
+      "suspect_groups",
+      `SELECT l.queue, l.name, l.priority, min(l.run_at) FROM (
+        SELECT * FROM $schema.live_tasks l WHERE l.shard = $1 AND l.namespace = $2 AND l.state = 0 AND l.lost_leases >= 2
+        ORDER BY l.run_at, l.id LIMIT $3::int4) l
+      GROUP BY l.queue, l.name, l.priority`,
     ),
   };
 }
@@ -140,10 +155,16 @@ export async function orphanedLeases(
   statements: UpkeepStatements,
   shard: number,
   most: number,
-): Promise<{ lost: LiveTask[]; returned: LiveTask[] }> {
+): Promise<OrphanedLeases> {
   const rows = await connection.run(statements.orphaned, [shard, most]);
-  const isLost = (row: (typeof rows)[number]): boolean => row[LIVE_COLUMN_COUNT] === "t";
-  return { lost: rows.filter(isLost).map(readLive), returned: rows.filter((row) => !isLost(row)).map(readLive) };
+  const orphaned: OrphanedLeases = { lost: [], bystanders: [], returned: [] };
+  for (const row of rows) {
+    const task = readLive(row);
+    if (row[LIVE_COLUMN_COUNT] !== "t") orphaned.returned.push(task);
+    else if (row[LIVE_COLUMN_COUNT + 1] === "t" && task.lostLeases < SUSPECT_LOSSES) orphaned.bystanders.push(task);
+    else orphaned.lost.push(task);
+  }
+  return orphaned;
 }
 
 /** Suspended tasks to wake, and tasks with a deadline or cancel that has come. */
@@ -182,5 +203,14 @@ export async function groupsWithWork(
 ): Promise<GroupWithWork[]> {
   const rows = await connection.run(statements.groups, [shard, namespace, most]);
   if (rows[0] !== undefined) observe(instant(rows[0], 4));
-  return rows.map((row) => ({ namespace, queue: row[0] ?? "", name: row[1] ?? "", priority: integer(row, 2), earliestUs: instant(row, 3) }));
+  const suspects = await connection.run(statements.suspects, [shard, namespace, most]);
+  const read = (row: Row, suspect: boolean): GroupWithWork => ({
+    namespace,
+    queue: text(row, 0),
+    name: text(row, 1),
+    priority: integer(row, 2),
+    suspect,
+    earliestUs: instant(row, 3),
+  });
+  return [...rows.map((row) => read(row, false)), ...suspects.map((row) => read(row, true))];
 }

@@ -34,4 +34,3 @@ export async function tickUpkeep(
     return { lenient: nowUs < lenientUntilUs, alone: seen?.[0] !== "t" };
   });
 }
-

@@ -26,7 +26,7 @@ export function channelOf(schema: string): string {
 
 interface WireHint {
   readonly from: string;
-  readonly groups?: readonly (readonly [string, string, string, number, number])[];
+  readonly groups?: readonly (readonly [string, string, string, number, number, boolean])[];
   readonly leases?: readonly (readonly [string, string, string | null])[];
   readonly tasks?: readonly string[];
   readonly everything?: true;
@@ -36,7 +36,7 @@ interface WireHint {
 export function writeHint(from: string, hint: Hint): string[] {
   if (hint.groups.length + hint.leases.length + hint.taskIds.length > MOST_PARTS) return [JSON.stringify({ from, everything: true })];
   const parts: WireHint[] = [
-    ...hint.groups.map((g): WireHint => ({ from, groups: [[g.namespace, g.queue, g.name, g.priority, g.earliestUs]] })),
+    ...hint.groups.map((g): WireHint => ({ from, groups: [[g.namespace, g.queue, g.name, g.priority, g.earliestUs, g.suspect]] })),
     ...hint.leases.map((l): WireHint => ({ from, leases: [[l.sessionId, l.taskId, l.revoked]] })),
     ...hint.taskIds.map((id): WireHint => ({ from, tasks: [id] })),
   ];
@@ -73,7 +73,14 @@ export function readHint(payload: string, self: string): Hint | null | undefined
   if (wire.from === self) return undefined;
   if (wire.everything === true) return null;
   return {
-    groups: (wire.groups ?? []).map(([namespace, queue, name, priority, earliestUs]) => ({ namespace, queue, name, priority, earliestUs })),
+    groups: (wire.groups ?? []).map(([namespace, queue, name, priority, earliestUs, suspect]) => ({
+      namespace,
+      queue,
+      name,
+      priority,
+      earliestUs,
+      suspect,
+    })),
     leases: (wire.leases ?? []).map(([sessionId, taskId, revoked]) => ({ sessionId, taskId, revoked: revoked as RevocationReason | null })),
     taskIds: wire.tasks ?? [],
   };

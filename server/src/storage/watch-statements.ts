@@ -44,7 +44,11 @@ export async function readChanged(
   shard: number,
   known: readonly { readonly id: string; readonly revision: number }[],
 ): Promise<{ id: string; revision: number | null }[]> {
-  const rows = await connection.run(statements.changed, [shard, uuidArray(known.map((k) => k.id)), int8Array(known.map((k) => k.revision))]);
+  const rows = await connection.run(statements.changed, [
+    shard,
+    uuidArray(known.map((k) => k.id)),
+    int8Array(known.map((k) => k.revision)),
+  ]);
   return rows.map((row) => ({ id: text(row, 0), revision: optionalInteger(row, 1) }));
 }
 

@@ -25,7 +25,22 @@ export interface LogOptions {
 }
 
 /** Keys whose values are secrets or belong to users, wherever they stand in the fields of an entry, one level deep. */
-const SECRET_KEYS = ["url", "listenUrl", "connectionString", "password", "token", "leaseToken", "tokens", "authorization", "payload", "data", "metadata", "executionMetadata", "result", "details"];
+const SECRET_KEYS = [
+  "url",
+  "listenUrl",
+  "connectionString",
+  "password",
+  "token",
+  "leaseToken",
+  "tokens",
+  "authorization",
+  "payload",
+  "data",
+  "metadata",
+  "executionMetadata",
+  "result",
+  "details",
+];
 const CONNECTION_STRING = /\bpostgres(?:ql)?:\/\/\S+/gi;
 const LEASE_TOKEN = /(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/g;
 const MAX_STACK_DEPTH = 4;
@@ -68,6 +83,8 @@ function withoutSecrets(text: string): string {
 
 function textLine(line: string): string {
   const { level, time, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
-  const shown = Object.entries(fields).map(([key, value]) => ` ${key}=${typeof value === "string" && !/[\s"=]/.test(value) ? value : JSON.stringify(value)}`);
+  const shown = Object.entries(fields).map(
+    ([key, value]) => ` ${key}=${typeof value === "string" && !/[\s"=]/.test(value) ? value : JSON.stringify(value)}`,
+  );
   return `${String(time)} ${String(level).padEnd(5)} ${String(msg)}${shown.join("")}\n`;
 }

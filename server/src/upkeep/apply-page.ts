@@ -27,7 +27,8 @@ export async function applyToPage(parts: UpkeepParts, tasks: readonly LiveTask[]
     const nowUs = clock.nowUs();
     const answer = transition(before, event, { nowUs, chance: clock.chance(), executionMetadata: null, maxPayloadBytes: 0 });
     // Time decided against somebody: the statement compares it again with the database's clock.
-    if (answer.kind === "changed" || answer.kind === "finished") decisions.push({ before, answer, notBeforeUs: event.kind === "time-passed" ? nowUs : null });
+    if (answer.kind === "changed" || answer.kind === "finished")
+      decisions.push({ before, answer, notBeforeUs: event.kind === "time-passed" ? nowUs : null });
   }
   if (decisions.length === 0) return 0;
   const written = await storage.applyDecisions(decisions);

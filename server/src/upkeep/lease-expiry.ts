@@ -11,8 +11,11 @@ export async function expireLeases(parts: UpkeepParts, lenient: boolean): Promis
   // After an outage nobody could heartbeat; sessions were spared for their TTL and none is ended before.
   if (!lenient) await parts.storage.endExpiredSessions();
   for (;;) {
-    const { lost, returned } = await parts.storage.orphanedLeases(PAGE);
-    const written = (await applyToPage(parts, lost, { kind: "lease-lost" })) + (await applyToPage(parts, returned, { kind: "lease-returned" }));
-    if (lost.length + returned.length < PAGE || written === 0) return;
+    const { lost, bystanders, returned } = await parts.storage.orphanedLeases(PAGE);
+    const written =
+      (await applyToPage(parts, bystanders, { kind: "lease-lost", charged: false })) +
+      (await applyToPage(parts, lost, { kind: "lease-lost" })) +
+      (await applyToPage(parts, returned, { kind: "lease-returned" }));
+    if (bystanders.length + lost.length + returned.length < PAGE || written === 0) return;
   }
 }

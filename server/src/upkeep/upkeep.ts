@@ -24,7 +24,10 @@ export class Upkeep {
   /** Begins to tick. */
   start(): void {
     this.ticking = this.tick().finally(() => {
-      if (!this.stopped) this.timer = this.parts.clock.after(TICK_MS, () => { this.start(); });
+      if (!this.stopped)
+        this.timer = this.parts.clock.after(TICK_MS, () => {
+          this.start();
+        });
     });
   }
 
