@@ -33,9 +33,6 @@ CREATE TABLE tasks (
   PRIMARY KEY (shard, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
--- Serves lists of all tasks, newest or oldest first.
-CREATE INDEX tasks_created ON tasks (shard, namespace, create_time, id);
-
 -- One narrow row per unfinished task. Fixed-width columns first.
 CREATE TABLE live_tasks (
   shard smallint NOT NULL,
@@ -52,6 +49,8 @@ CREATE TABLE live_tasks (
   last_outcome_invalid boolean,
   id uuid NOT NULL,
   revision bigint NOT NULL,
+  -- A copy, so that lists need no other table.
+  create_time timestamptz NOT NULL,
   run_at timestamptz,
   fencing_token bigint NOT NULL DEFAULT 0,
   session_id uuid,
@@ -144,7 +143,7 @@ CREATE TABLE finished_tasks (
   CONSTRAINT finished_tasks_state CHECK (state BETWEEN 3 AND 5)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
--- Serves retention, oldest first, and lists by state.
+-- Serves retention, oldest first, and lists of finished tasks, finished last first.
 CREATE INDEX finished_tasks_state_time ON finished_tasks (shard, namespace, state, finish_time, id);
 
 -- What handlers saved to resume from; a row only where there is some.
@@ -170,14 +169,15 @@ CREATE TABLE task_keys (
   PRIMARY KEY (shard, namespace, name, key)
 );
 
--- Serves the search by one label.
+-- Serves lists by one label, newest first.
 CREATE TABLE task_labels (
   shard smallint NOT NULL,
   namespace text NOT NULL,
   key text NOT NULL,
   value text NOT NULL,
+  create_time timestamptz NOT NULL,
   id uuid NOT NULL,
-  PRIMARY KEY (shard, namespace, key, value, id)
+  PRIMARY KEY (shard, namespace, key, value, create_time, id)
 );
 
 -- The timeline of tasks; the plain success path writes none.

@@ -13,6 +13,7 @@ import { Batcher } from "./dispatch/batch.js";
 import { Dispatcher } from "./dispatch/dispatcher.js";
 import { ProgressBoard } from "./dispatch/progress-board.js";
 import { Reports } from "./dispatch/reports.js";
+import { LeaseCalls } from "./dispatch/unary-workers.js";
 import { OwnerCommands } from "./dispatch/task-commands.js";
 import { AwaitedTasks } from "./dispatch/task-watch.js";
 import { ConnectedWorkers } from "./dispatch/worker-sessions.js";
@@ -44,6 +45,8 @@ const REPORT_LANES = 2;
 const MOST_WAITING_REPORTS = 100_000;
 const MOST_BATCH_BYTES = 4 * 1024 * 1024;
 const RECONNECT_AFTER_US = 0;
+/** What an answer of LeaseTasks needs beside the payloads of its leases, at the most. */
+const ANSWER_ROOM_BYTES = 256 * 1024;
 
 /**
  * Migrates the schema, starts every part and listens. Throws a `MigrationError`, `ListenError` or `DatabaseFault` whose message
@@ -58,7 +61,7 @@ export async function startServer(config: Config, log: Log = createLog(config.lo
   const parts = wire(config, clock, storage, serverId, log);
   const services = [
     taskService({ storage, commands: parts.commands, watch: parts.watch, clock, config, log }),
-    workerService({ sessions: parts.workers, clock, config, log, serverVersion: SERVER_VERSION }),
+    workerService({ sessions: parts.workers, unary: parts.unary, clock, config, log, serverVersion: SERVER_VERSION }),
   ];
   const server = grpcServer({ services, config, clock, log });
   let addresses: string[];
@@ -82,6 +85,7 @@ export async function startServer(config: Config, log: Log = createLog(config.lo
     health.stop();
     server.setServing(false);
     parts.dispatcher.stop();
+    parts.unary.drain();
     await parts.workers.drain();
     await server.shutdown(config.drainTimeoutMs);
     await parts.upkeep.stop();
@@ -95,6 +99,7 @@ interface Parts {
   readonly commands: OwnerCommands;
   readonly watch: AwaitedTasks;
   readonly workers: ConnectedWorkers;
+  readonly unary: LeaseCalls;
   readonly dispatcher: Dispatcher;
   readonly upkeep: Upkeep;
   start(): void;
@@ -138,6 +143,8 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     (session, tasks) => workers.deliver(session, tasks),
     failed,
   );
+  const leaseBytes = config.limits.messageBytes - ANSWER_ROOM_BYTES;
+  const unary = new LeaseCalls(clock, storage, { defaultTtlUs: config.session.ttlDefaultUs, leaseBytes }, workers, dispatcher, failed);
   const upkeep = new Upkeep({
     clock,
     storage,
@@ -158,7 +165,7 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     });
     upkeep.start();
   };
-  return { commands, watch, workers, dispatcher, upkeep, start };
+  return { commands, watch, workers, unary, dispatcher, upkeep, start };
 }
 
 // What another server says; null after a gap, in which anything may have been said.

@@ -51,7 +51,8 @@ export const PENDING_REASONS = {
   RETRIED: PendingReasonMessage.RETRIED,
 } as const satisfies Record<PendingReason, PendingReasonMessage>;
 
-const FINISH_REASONS = {
+/** Finish reasons as the contract spells them. */
+export const FINISH_REASONS = {
   MAX_ATTEMPTS: FinishReasonMessage.MAX_ATTEMPTS,
   NOT_RETRYABLE: FinishReasonMessage.NOT_RETRYABLE,
   POISONED: FinishReasonMessage.POISONED,
@@ -77,12 +78,16 @@ export function fromEtag(etag: string): number {
 /** The task as it stands right after it was stored, without reading it again. */
 export function storedNow({ submission, live }: NewTask, createTimeUs: number): StoredTask {
   const identity = { ...live.identity, createTimeUs };
+  const { queueUs, totalUs } = identity.deadlines;
+  // Times count from the clock of the statement that stored it, as they do in the row.
+  const runAtUs = Math.max(submission.scheduleUs ?? createTimeUs, createTimeUs);
+  const queueDeadlineUs = queueUs === null ? null : runAtUs + queueUs;
+  const totalDeadlineUs = totalUs === null ? null : createTimeUs + totalUs;
   return {
     id: submission.id,
     namespace: submission.namespace,
     state: "PENDING",
-    // What is due at once is due when it was stored, by the clock of the statement that did it.
-    live: { ...live, identity, runAtUs: live.pendingReason === "NEW" ? createTimeUs : live.runAtUs },
+    live: { ...live, identity, runAtUs, queueDeadlineUs, totalDeadlineUs },
     finish: null,
     scheduleUs: submission.scheduleUs,
     labels: submission.labels,
@@ -194,7 +199,8 @@ function toDeadlines(deadlines: Deadlines): proto.Deadlines | undefined {
   return { queue: duration(queueUs), attempt: duration(attemptUs), silence: duration(silenceUs), total: duration(totalUs) };
 }
 
-function toRetryPolicy(policy: RetryPolicy): proto.RetryPolicy {
+/** The resolved policy as a message. */
+export function toRetryPolicy(policy: RetryPolicy): proto.RetryPolicy {
   const { maxAttempts, maxLostLeases, factor, jitter } = policy;
   return {
     maxAttempts,

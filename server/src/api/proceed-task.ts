@@ -7,14 +7,14 @@ import type { Clock } from "../clock.js";
 import type { Config } from "../config.js";
 import type { TaskCommands } from "../dispatch/dispatch.js";
 import type { Event, Violation } from "../domain/event.js";
-import type { Storage } from "../storage/storage.js";
 import { isJson } from "../domain/proceeds.js";
+import type { LiveState } from "../domain/task.js";
+import type { ListFilter, Storage, TaskReference } from "../storage/storage.js";
 import type { UnaryHandler } from "./call.js";
-import { fromEtag, toTask } from "./convert-task.js";
-import { proceedNotYet } from "./not-yet.js";
-import { refusalOfRejection, refuse, RefusedCall, refuseViolations } from "./status.js";
+import { accepted, demandedRevision, readChanged } from "./decided.js";
+import { refuse, refuseViolations } from "./status.js";
 import { parsePayload } from "./validate-payload.js";
-import { parseReference, showReference } from "./validate-query.js";
+import { parseFilter, parseReference } from "./validate-query.js";
 import { checkText, cleanText } from "./validate-text.js";
 import { parseTimestamp } from "./validate-time.js";
 
@@ -26,34 +26,50 @@ export interface ProceedParts {
   readonly config: Config;
 }
 
+const UNFINISHED: readonly LiveState[] = ["PENDING", "RUNNING", "SUSPENDED"];
 const MAX_NOTE_BYTES = 4096;
 const MAX_REQUEST_ID_BYTES = 128;
 
 /** ProceedTask. */
-export function proceedTask({ storage, commands, clock, config }: ProceedParts): UnaryHandler<ProceedTaskRequest, ProceedTaskResponse> {
+export function proceedTask(parts: ProceedParts): UnaryHandler<ProceedTaskRequest, ProceedTaskResponse> {
+  const { storage, commands, clock, config } = parts;
   return async (request, { namespace }) => {
-    const missing = proceedNotYet(request);
-    if (missing !== null) throw new RefusedCall(missing);
     const violations: Violation[] = [];
-    const reference = parseReference(request.task, "task", namespace, violations);
+    const target = parseTarget(request, namespace, violations);
     const event = parseProceed(request, clock.nowUs(), config.limits.payloadBytes, violations);
     refuseViolations(violations);
-    const revision = request.etag === "" ? undefined : fromEtag(request.etag);
-    const answer = await commands.decide(reference, event, revision);
-    if (answer.kind === "not-found") return refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
-    if (answer.kind === "finished") return refuse("TASK_FINISHED", { resource: answer.id });
-    if (answer.kind === "etag-mismatch") return refuse("ETAG_MISMATCH", { resource: showReference(reference) });
-    const { before, answer: decided } = answer.decided;
-    const { id } = before.identity;
-    if (decided.kind === "rejected") throw new RefusedCall(refusalOfRejection(decided.rejection, id));
-    const result = decided.kind === "repeated" ? decided.result : decided.kind === "changed" ? decided.proceedResult : undefined;
-    const task = await storage.readTask({ namespace, id }, false);
-    if (task === null) return refuse("TASK_REMOVED", { resource: id });
+    const reference = "reference" in target ? target.reference : await onlyMatch(storage, namespace, target.filter);
+    const result = await commands.decide(reference, event, demandedRevision(request.etag));
+    const { before, answer } = accepted(result, reference);
+    const became = answer.kind === "repeated" ? answer.result : answer.kind === "changed" ? answer.proceedResult : undefined;
     return {
-      task: toTask(task, "BASIC", config.retentionUs),
-      result: result === "REMEMBERED" ? ProceedResult.REMEMBERED : ProceedResult.APPLIED,
+      task: await readChanged(parts, namespace, before.identity.id, "BASIC"),
+      result: became === "REMEMBERED" ? ProceedResult.REMEMBERED : ProceedResult.APPLIED,
     };
   };
+}
+
+type Target = { readonly reference: TaskReference } | { readonly filter: ListFilter };
+
+function parseTarget({ task, filter, requestId }: ProceedTaskRequest, namespace: string, violations: Violation[]): Target {
+  if (filter === undefined) return { reference: parseReference(task, "task", namespace, violations) };
+  if (task !== undefined) violations.push({ field: "filter", description: "must not be set together with task" });
+  // Sent again it could meet another task, which knows nothing of the first answer.
+  if (requestId !== "") violations.push({ field: "request_id", description: "must not be set together with filter" });
+  const parsed = parseFilter(filter, "filter", violations);
+  const states = parsed.states.length === 0 ? UNFINISHED : UNFINISHED.filter((state) => parsed.states.includes(state));
+  if (states.length === 0)
+    violations.push({ field: "filter.states", description: "must have an unfinished state: no other can be proceeded" });
+  return { filter: { ...parsed, states } };
+}
+
+/** The one unfinished task that matches. */
+async function onlyMatch(storage: Storage, namespace: string, filter: ListFilter): Promise<TaskReference> {
+  const found = await storage.listTasks({ namespace, filter, newestFirst: true, after: null, pageSize: 2, withPayloads: false });
+  const [task, another] = found;
+  if (task === undefined) return refuse("TASK_NOT_FOUND", { message: "No unfinished task matches the filter." });
+  if (another !== undefined) return refuse("MULTIPLE_TASKS");
+  return { namespace, id: task.id };
 }
 
 function parseProceed(

@@ -28,6 +28,7 @@ export const REASONS = {
   KEY_TASK_STARTED: { code: status.FAILED_PRECONDITION, sentence: "The task that has this key was leased already and cannot be replaced." },
   KEY_HELD: { code: status.FAILED_PRECONDITION, sentence: "A finished task still holds this key." },
   TASK_FINISHED: { code: status.FAILED_PRECONDITION, sentence: "The task is finished." },
+  TASK_NOT_FINISHED: { code: status.FAILED_PRECONDITION, sentence: "The task is not finished." },
   TASK_NOT_PENDING: { code: status.FAILED_PRECONDITION, sentence: "The task is not PENDING." },
   TASK_NOT_SUSPENDED: { code: status.FAILED_PRECONDITION, sentence: "The task is not SUSPENDED." },
   CANCEL_REQUESTED: { code: status.FAILED_PRECONDITION, sentence: "Somebody asked to cancel the task." },

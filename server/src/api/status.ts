@@ -36,8 +36,15 @@ export class RefusedCall extends Error {
 }
 
 /** Trailers beyond 8 KiB are cut by some clients, and base64 adds a third: details and message stay well below. */
-const MAX_VIOLATION_BYTES = 3072;
 const MAX_MESSAGE_BYTES = 1024;
+/** Most bytes of one item's status: its message, its first violation with field and description at their longest, its other details. */
+export const MAX_ITEM_STATUS_BYTES = 1280;
+const MAX_ITEM_MESSAGE_BYTES = 256;
+/** What a call's own details may take, and those of one item of many: the violations, and field path and description of each. */
+const OF_A_CALL = { violations: 3072, text: 512 };
+const OF_AN_ITEM = { violations: 256, text: 160 };
+type MostBytes = typeof OF_A_CALL;
+
 const TYPE_PREFIX = "type.googleapis.com/google.rpc.";
 const DETAILS_KEY = "grpc-status-details-bin";
 /** Wait before a call is repeated where nobody knows better. */
@@ -63,7 +70,13 @@ export function toServiceError(refusal: Refusal): ServiceError {
 
 /** The refusal as a message, for verdicts and for items of a batch. */
 export function toStatusMessage(refusal: Refusal): Status {
-  return { code: REASONS[refusal.reason].code, message: messageOf(refusal), details: detailsOf(refusal) };
+  return { code: REASONS[refusal.reason].code, message: messageOf(refusal), details: detailsOf(refusal, OF_A_CALL) };
+}
+
+/** The refusal of one item of many: as `toStatusMessage`, with the first violations only, so that a thousand of them fit a message. */
+export function toItemStatus(refusal: Refusal): Status {
+  const code = REASONS[refusal.reason].code;
+  return { code, message: cleanText(messageOf(refusal), MAX_ITEM_MESSAGE_BYTES), details: detailsOf(refusal, OF_AN_ITEM) };
 }
 
 /** What a rejection of the domain means to who asked for the change. */
@@ -130,7 +143,7 @@ function messageOf({ reason, message, violations }: Refusal): string {
   );
 }
 
-function detailsOf(refusal: Refusal): Any[] {
+function detailsOf(refusal: Refusal, most: MostBytes): Any[] {
   const { reason, violations = [], resource, retryAfterMs, reference } = refusal;
   const code = REASONS[reason].code;
   const metadata: Record<string, string> = {
@@ -143,7 +156,7 @@ function detailsOf(refusal: Refusal): Any[] {
       any(
         "BadRequest",
         BadRequest.encode({
-          fieldViolations: bounded(violations).map((violation) => ({ ...violation, reason, localizedMessage: undefined })),
+          fieldViolations: bounded(violations, most).map((violation) => ({ ...violation, reason, localizedMessage: undefined })),
         }).finish(),
       ),
     );
@@ -169,13 +182,13 @@ function detailsOf(refusal: Refusal): Any[] {
 }
 
 /** As many violations as fit, at least the first. */
-function bounded(violations: readonly Violation[]): Violation[] {
+function bounded(violations: readonly Violation[], most: MostBytes): Violation[] {
   let bytes = 0;
   const kept: Violation[] = [];
   for (const { field, description } of violations) {
-    const violation = { field: cleanText(field, 512), description: cleanText(description, 512) };
+    const violation = { field: cleanText(field, most.text), description: cleanText(description, most.text) };
     bytes += Buffer.byteLength(violation.field) + Buffer.byteLength(violation.description) + 32;
-    if (bytes > MAX_VIOLATION_BYTES && kept.length > 0) break;
+    if (bytes > most.violations && kept.length > 0) break;
     kept.push(violation);
   }
   return kept;

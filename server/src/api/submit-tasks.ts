@@ -13,13 +13,14 @@ import type { Config } from "../config.js";
 import type { TaskCommands } from "../dispatch/dispatch.js";
 import type { Violation } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
-import { conflictReason, newTask } from "../domain/new-task.js";
+import { newTask } from "../domain/new-task.js";
 import type { Inserted, Storage } from "../storage/storage.js";
 import type { Log } from "../telemetry/log.js";
 import type { CallContext, UnaryHandler } from "./call.js";
-import { storedNow, toTask } from "./convert-task.js";
-import { submissionNotYet } from "./not-yet.js";
-import { refusalOf, refuse, RefusedCall, refuseViolations, toStatusMessage } from "./status.js";
+import { toTask } from "./convert-task.js";
+import { refusalOf, refuse, RefusedCall, refuseViolations, toItemStatus } from "./status.js";
+import { created, idOf, mostAnswerBytes, oneOfMany, readTasks, refusalOfConflict } from "./submit-answers.js";
+import type { Submitted } from "./submit-answers.js";
 import { parseSubmission } from "./validate-submission.js";
 import { REQUIRED } from "./validate-text.js";
 
@@ -33,12 +34,17 @@ export interface SubmitParts {
 }
 
 const MAX_TASKS = 1_000;
+/** The task that has an id or key may be removed before it is read; then the submission is tried again, at most so often. */
+const MOST_TRIES = 5;
 
 /** SubmitTask. */
 export function submitTask(parts: SubmitParts): UnaryHandler<SubmitTaskRequest, SubmitTaskResponse> {
   return async ({ task }, context) => {
     if (task === undefined) return refuse("INVALID_FIELD", { violations: [{ field: "task", description: REQUIRED }] });
-    return submitOne(parts, parse(parts, task, "task", context, 0), "task");
+    const violations: Violation[] = [];
+    const parsed = parse(parts, task, "task", context, 0, violations);
+    refuseViolations(violations);
+    return submitOne(parts, parsed, "task", await parts.commands.submit(parsed));
   };
 }
 
@@ -47,120 +53,136 @@ export function submitTasks(parts: SubmitParts): UnaryHandler<SubmitTasksRequest
   return async ({ tasks, atomic }, context) => {
     if (tasks.length === 0 || tasks.length > MAX_TASKS)
       refuse("INVALID_FIELD", { violations: [{ field: "tasks", description: `must be 1 to ${MAX_TASKS}` }] });
-    const results = atomic === false ? await submitEach(parts, tasks, context) : await submitAll(parts, tasks, context);
-    return { results };
+    const checked = tasks.map((task, index) => check(parts, task, index, context));
+    const each = atomic === false;
+    refuseTooLarge(checked, each, parts.config.limits.messageBytes);
+    return { results: each ? await submitEach(parts, checked) : await submitAll(parts, checked) };
   };
 }
 
-function parse(parts: SubmitParts, task: NewTaskMessage, field: string, context: CallContext, index: number): NewTask {
+// A microsecond apart, so that the ids of one call sort in its order.
+function parse(
+  { clock, config }: SubmitParts,
+  task: NewTaskMessage,
+  field: string,
+  context: CallContext,
+  index: number,
+  violations: Violation[],
+): NewTask {
+  const nowUs = clock.nowUs();
+  return newTask(parseSubmission(task, field, context, config, nowUs + index, violations), nowUs);
+}
+
+/** The answer of one submission. What existed is read, so that the answer shows it as it is now. */
+async function submitOne(parts: SubmitParts, task: NewTask, field: string, first: Inserted): Promise<Submitted> {
+  let inserted = first;
+  for (let turn = 1; ; turn++) {
+    if (inserted.kind === "created") return created(parts, task, inserted.createTimeUs);
+    const refusal = refusalOfConflict(inserted, task, field);
+    if (refusal !== null) throw new RefusedCall(refusal);
+    const { namespace } = task.submission;
+    const id = idOf(task.submission.id, inserted);
+    const existing = await parts.storage.readTask({ namespace, id }, false);
+    if (existing !== null) return { task: toTask(existing, "BASIC", parts.config.retentionUs), created: false };
+    if (turn === MOST_TRIES) return refuse("CONFLICT", { resource: id, retryAfterMs: 0 });
+    // Removed between the two statements: its id or key is free again.
+    inserted = await parts.commands.submit(task);
+  }
+}
+
+// ---- many
+
+/** One task of a call with its place, and what is wrong with it. */
+interface Checked {
+  readonly task: NewTask;
+  readonly field: string;
+  readonly violations: readonly Violation[];
+}
+
+/** One task of a call with what became of it. */
+interface Settled extends Checked {
+  readonly inserted: Inserted;
+}
+
+function check(parts: SubmitParts, message: NewTaskMessage, index: number, context: CallContext): Checked {
   const violations: Violation[] = [];
-  const nowUs = parts.clock.nowUs();
-  // A microsecond apart, so that the ids of one call sort in its order.
-  const submission = parseSubmission(task, field, context, parts.config, nowUs + index, violations);
-  refuseViolations(violations);
-  const missing = submissionNotYet(task, field);
-  if (missing !== null) throw new RefusedCall(missing);
-  return newTask(submission, nowUs);
+  const field = `tasks[${index}]`;
+  return { task: parse(parts, message, field, context, index, violations), field, violations };
 }
 
-async function submitOne(
-  parts: SubmitParts,
-  task: NewTask,
-  field: string,
-): Promise<{ task: SubmitTaskResponse["task"]; created: boolean }> {
-  return answer(parts, task, field, await parts.commands.submit(task));
+/** Refuses what could be stored but not answered: nobody would learn which of the tasks were. */
+function refuseTooLarge(checked: readonly Checked[], each: boolean, messageBytes: number): void {
+  const bytes = checked.reduce((sum, { task }) => sum + mostAnswerBytes(task, each), 0);
+  if (bytes <= messageBytes) return;
+  const description = `must be fewer at once: their answers may take ${bytes} bytes, more than a message of ${messageBytes} bytes holds`;
+  refuse("INVALID_FIELD", { violations: [{ field: "tasks", description }] });
 }
 
-/** The answer of one stored task. What existed is read, so that the answer shows it as it is now. */
-async function answer(
-  { storage, config }: SubmitParts,
-  task: NewTask,
-  field: string,
-  inserted: Inserted,
-): Promise<{ task: SubmitTaskResponse["task"]; created: boolean }> {
-  if (inserted.kind === "created")
-    return { task: toTask(storedNow(task, inserted.createTimeUs), "BASIC", config.retentionUs), created: true };
-  refuseConflict(inserted, task, field);
-  const { namespace } = task.submission;
-  const id = inserted.kind === "key-taken" ? inserted.id : task.submission.id;
-  const existing = await storage.readTask({ namespace, id }, false);
-  // Removed between the two statements: its id or key is free again, so the same call may store it.
-  if (existing === null) return refuse("CONFLICT", { resource: id, retryAfterMs: 0 });
-  return { task: toTask(existing, "BASIC", config.retentionUs), created: false };
-}
-
-function refuseConflict(inserted: Inserted, { submission }: NewTask, field: string): void {
-  if (inserted.kind === "created") return;
-  const reason = conflictReason(submission.keyConflictPolicy, inserted);
-  if (reason === null) return;
-  const [path, description] =
-    inserted.kind === "id-exists" ? ["task_id", "names another task with other content"] : ["key", "is the key of another task"];
-  refuse(reason, {
-    resource: inserted.kind === "key-taken" ? inserted.id : submission.id,
-    violations: [{ field: `${field}.${path}`, description }],
+async function submitAll(parts: SubmitParts, checked: readonly Checked[]): Promise<SubmitTasksResult[]> {
+  refuseViolations(checked.flatMap(({ violations }) => violations));
+  const inserted = await parts.commands.submitAtomic(checked.map(({ task }) => task));
+  const settled = checked.map((one, index) => ({ ...one, inserted: inserted[index] ?? UNKNOWN }));
+  refuseConflicts(settled);
+  const answers = await answerAll(parts, settled);
+  return answers.map((answer) => {
+    // Everything is stored by now: only what was removed meanwhile can still be refused.
+    if (answer instanceof RefusedCall) throw answer;
+    return { ...answer, error: undefined };
   });
 }
 
-// ---- all or nothing
+/** A storage that forgot to answer would be a bug; its task is then refused rather than taken for stored. */
+const UNKNOWN: Inserted = { kind: "id-exists", sameContent: false };
 
-async function submitAll(parts: SubmitParts, messages: readonly NewTaskMessage[], context: CallContext): Promise<SubmitTasksResult[]> {
-  const violations: Violation[] = [];
-  const nowUs = parts.clock.nowUs();
-  const tasks = messages.map((message, index) =>
-    newTask(parseSubmission(message, `tasks[${index}]`, context, parts.config, nowUs + index, violations), nowUs),
-  );
-  refuseViolations(violations);
-  messages.forEach((message, index) => {
-    const missing = submissionNotYet(message, `tasks[${index}]`);
-    if (missing !== null) throw new RefusedCall(missing);
-  });
-  const firstOf = firstWithId(tasks);
-  const unique = tasks.filter((_, index) => firstOf[index] === index);
-  const inserted = await parts.commands.submitAtomic(unique);
-  const byTask = new Map(unique.map((task, index) => [task, inserted[index]] as const));
-  tasks.forEach((task, index) => refuseConflict(outcomeOf(byTask, task), task, `tasks[${index}]`));
-  return Promise.all(
-    tasks.map(async (task, index) => {
-      const first = tasks[firstOf[index] ?? index] ?? task;
-      const result = await answer(parts, first, `tasks[${index}]`, outcomeOf(byTask, first));
-      return { ...result, created: result.created && first === task, error: undefined };
+/** Names the first task that stands against its call. What it met may be in the same call, and then was not stored either. */
+function refuseConflicts(settled: readonly Settled[]): void {
+  for (const { inserted, task, field } of settled) {
+    const refusal = refusalOfConflict(inserted, task, field);
+    if (refusal === null) continue;
+    const own = settled.find((other) => other.task !== task && other.task.submission.id === refusal.resource);
+    if (own === undefined) throw new RefusedCall(refusal);
+    const path = inserted.kind === "key-taken" ? "key" : "task_id";
+    refuse(refusal.reason, { violations: [{ field: `${field}.${path}`, description: `is that of ${own.field} in the same call` }] });
+  }
+}
+
+async function submitEach(parts: SubmitParts, checked: readonly Checked[]): Promise<SubmitTasksResult[]> {
+  const settled = await Promise.all(
+    checked.map(async (one): Promise<Settled | RefusedCall> => {
+      if (one.violations.length > 0) return new RefusedCall({ reason: "INVALID_FIELD", violations: one.violations });
+      try {
+        // The calls of one turn of the event loop are gathered into few statements by the dispatch room.
+        const inserted = await parts.commands.submit(one.task);
+        const refusal = refusalOfConflict(inserted, one.task, one.field);
+        return refusal === null ? { ...one, inserted } : new RefusedCall(refusal);
+      } catch (error) {
+        return new RefusedCall(refusalOf(error, parts.log, "SubmitTasks"));
+      }
     }),
   );
+  const answers = await answerAll(parts, settled);
+  return answers.map((answer) =>
+    answer instanceof RefusedCall
+      ? { task: undefined, created: false, error: toItemStatus(answer.refusal) }
+      : { ...answer, error: undefined },
+  );
 }
 
-function outcomeOf(outcomes: ReadonlyMap<NewTask, Inserted | undefined>, task: NewTask): Inserted {
-  return outcomes.get(task) ?? { kind: "id-exists", sameContent: true };
-}
-
-/** For each task the index of the first with its id. The same id with other content within one call is refused. */
-function firstWithId(tasks: readonly NewTask[]): number[] {
-  const seen = new Map<string, number>();
-  return tasks.map((task, index) => {
-    const { submission } = task;
-    const first = seen.get(submission.id);
-    if (first === undefined) {
-      seen.set(submission.id, index);
-      return index;
-    }
-    const [a, b] = [tasks[first]?.submission.contentHash, submission.contentHash];
-    const same = a !== undefined && a !== null && b !== null && Buffer.compare(a, b) === 0;
-    refuseConflict({ kind: "id-exists", sameContent: same }, task, `tasks[${index}]`);
-    return first;
-  });
-}
-
-// ---- each by itself
-
-async function submitEach(parts: SubmitParts, messages: readonly NewTaskMessage[], context: CallContext): Promise<SubmitTasksResult[]> {
+/** Answers each by its task. What existed, or was replaced by a later one of the call, is read in few statements. */
+async function answerAll(parts: SubmitParts, settled: readonly (Settled | RefusedCall)[]): Promise<(Submitted | RefusedCall)[]> {
+  const stored = settled.filter((one): one is Settled => !(one instanceof RefusedCall));
+  const replaced = new Set(stored.map(({ inserted }) => (inserted.kind === "created" ? inserted.replaced?.before.identity.id : undefined)));
+  const isRead = ({ task, inserted }: Settled): boolean => inserted.kind !== "created" || replaced.has(task.submission.id);
+  const toRead = stored.filter(isRead).map(({ task, inserted }) => idOf(task.submission.id, inserted));
+  const [first] = stored;
+  const found = first === undefined ? new Map<string, never>() : await readTasks(parts, first.task.submission.namespace, toRead);
   return Promise.all(
-    messages.map(async (message, index) => {
-      try {
-        const field = `tasks[${index}]`;
-        // The calls of one turn of the event loop are gathered into few statements by the dispatch room.
-        return { ...(await submitOne(parts, parse(parts, message, field, context, index), field)), error: undefined };
-      } catch (error) {
-        return { task: undefined, created: false, error: toStatusMessage(refusalOf(error, parts.log, "SubmitTasks")) };
-      }
+    settled.map(async (one) => {
+      if (one instanceof RefusedCall) return one;
+      const { task, inserted, field } = one;
+      const existing = found.get(idOf(task.submission.id, inserted));
+      if (existing !== undefined) return oneOfMany(parts, existing, inserted.kind === "created");
+      return submitOne(parts, task, field, inserted).catch((error: unknown) => new RefusedCall(refusalOf(error, parts.log, "SubmitTasks")));
     }),
   );
 }

@@ -13,7 +13,10 @@ import { createDraining } from "./draining.js";
 import { getTask, listTasks } from "./read-tasks.js";
 import { keepProtoLabelKeys } from "./label-keys.js";
 import { proceedTask } from "./proceed-task.js";
+import { deleteTask, retryTask } from "./retry-task.js";
+import { simulateRetry } from "./simulate-retry.js";
 import { submitTask, submitTasks } from "./submit-tasks.js";
+import { updateTask } from "./update-task.js";
 import { waitTask } from "./wait-task.js";
 import { watchTasks } from "./watch-tasks.js";
 
@@ -43,6 +46,10 @@ export function taskService(parts: TaskServiceParts): WrappedService {
       watchTasks: watchTasks(waiting),
       proceedTask: proceedTask(parts),
       cancelTask: cancelTask(parts),
+      retryTask: retryTask(parts),
+      updateTask: updateTask(parts),
+      deleteTask: deleteTask(parts),
+      simulateRetry: simulateRetry(parts),
     },
     parts.log,
     draining.begin,

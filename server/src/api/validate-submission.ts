@@ -35,8 +35,7 @@ export function parseSubmission(
   const id = chosen ? parseUuid(task.taskId, `${field}.task_id`, violations) : newTaskId(nowUs);
   checkName(task.name, `${field}.name`, violations);
   if (task.queue !== "") checkName(task.queue, `${field}.queue`, violations);
-  if (task.priority < 0 || task.priority > MAX_PRIORITY)
-    violations.push({ field: `${field}.priority`, description: `must be 0 to ${MAX_PRIORITY}` });
+  checkPriority(task.priority, `${field}.priority`, violations);
   return {
     id,
     namespace: context.namespace,
@@ -53,6 +52,11 @@ export function parseSubmission(
     traceContext: task.traceContext === undefined ? context.traceContext : parseTraceContext(task.traceContext),
     contentHash: chosen ? contentHash(task, id) : null,
   };
+}
+
+/** Checks a priority. */
+export function checkPriority(priority: number, field: string, violations: Violation[]): void {
+  if (priority < 0 || priority > MAX_PRIORITY) violations.push({ field, description: `must be 0 to ${MAX_PRIORITY}` });
 }
 
 function parseKey(

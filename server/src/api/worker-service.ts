@@ -1,5 +1,5 @@
 // How does a worker's stream reach the dispatcher? Hello first, within 5 s; then message by message. That the worker's side ends its
-// sending means nothing: a killed process does that too. LeaseTasks, RenewLeases and ReportTasks answer UNIMPLEMENTED.
+// sending means nothing: a killed process does that too.
 
 import type {
   ServerMessage as ServerMessageProto,
@@ -8,7 +8,7 @@ import type {
 import { WorkerServiceService } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Clock } from "../clock.js";
 import type { Config } from "../config.js";
-import type { ConnectedWorker, WorkerSessions } from "../dispatch/dispatch.js";
+import type { ConnectedWorker, UnaryWorkers, WorkerSessions } from "../dispatch/dispatch.js";
 import type { Violation } from "../domain/event.js";
 import type { Log } from "../telemetry/log.js";
 import type { BidiHandler, WrappedService } from "./call.js";
@@ -18,6 +18,7 @@ import { createDraining } from "./draining.js";
 import { keepProtoLabelKeys } from "./label-keys.js";
 import { refuse, RefusedCall, refuseViolations } from "./status.js";
 import { unansweredReports } from "./unanswered-reports.js";
+import { leaseTasks, renewLeases, reportTasks } from "./unary-workers.js";
 import { parseHello } from "./validate-hello.js";
 import { parseWorkerMessage } from "./validate-report.js";
 import type { ExecuteCall } from "./worker-stream.js";
@@ -26,6 +27,7 @@ import { workerStream } from "./worker-stream.js";
 /** What the handlers of WorkerService work with. */
 export interface WorkerServiceParts {
   readonly sessions: WorkerSessions;
+  readonly unary: UnaryWorkers;
   readonly clock: Clock;
   readonly config: Config;
   readonly log: Log;
@@ -41,7 +43,17 @@ export function workerService(parts: WorkerServiceParts): WrappedService {
   keepProtoLabelKeys();
   // The dispatcher ends the streams of its workers itself, after their last verdicts; only those without hello are nobody's.
   const draining = createDraining();
-  return wrapService(WorkerServiceService, { executeTasks: executeTasks(parts, draining) }, parts.log, draining.begin);
+  return wrapService(
+    WorkerServiceService,
+    {
+      executeTasks: executeTasks(parts, draining),
+      leaseTasks: leaseTasks(parts),
+      renewLeases: renewLeases(parts),
+      reportTasks: reportTasks(parts),
+    },
+    parts.log,
+    draining.begin,
+  );
 }
 
 function executeTasks(parts: WorkerServiceParts, draining: Draining): BidiHandler<WorkerMessageProto, ServerMessageProto> {

@@ -4,7 +4,17 @@ import type { Event } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
 import type { Reopening } from "../domain/reopen.js";
 import type { DecideResult, Deleted, Inserted, Retried, TaskReference } from "../storage/storage.js";
-import type { StreamEnd, Verdict, WorkerHello, WorkerMessage, WorkerReport, WorkerStream } from "./messages.js";
+import type {
+  OutgoingCancel,
+  OutgoingLease,
+  OutgoingRevocation,
+  StreamEnd,
+  Verdict,
+  WorkerHello,
+  WorkerMessage,
+  WorkerReport,
+  WorkerStream,
+} from "./messages.js";
 
 /** For who owns tasks: every change of theirs, and whatever must be told because of it. */
 export interface TaskCommands {
@@ -48,6 +58,32 @@ export interface WorkerSessions {
   drain(): Promise<void>;
   /** Streams that are open. */
   readonly connected: number;
+}
+
+/** The leases of one call, under a session of their own. */
+export interface LeasedAnswer {
+  readonly sessionId: string;
+  readonly leases: readonly OutgoingLease[];
+  readonly heartbeatIntervalUs: number;
+  readonly expiresInUs: number;
+}
+
+/** What became of renewed sessions. */
+export interface Renewed {
+  /** Sessions that live; what is missing has expired or never was. */
+  readonly expiresInUs: ReadonlyMap<string, number>;
+  readonly cancels: readonly OutgoingCancel[];
+  readonly revoked: readonly OutgoingRevocation[];
+}
+
+/** For who runs tasks without a stream. */
+export interface UnaryWorkers {
+  /** Waits for leases, at most `hello.slots` of them; null where there were none in time or the caller hung up. */
+  lease(namespace: string, hello: WorkerHello, waitUs: number, hungUp: AbortSignal): Promise<LeasedAnswer | null>;
+  /** Heartbeats of sessions that `lease` opened. */
+  renew(sessionIds: readonly string[]): Promise<Renewed>;
+  /** A verdict for each report, in order. */
+  report(namespace: string, reports: readonly WorkerReport[]): Promise<Verdict[]>;
 }
 
 /** The dispatcher's end of one connected worker. */

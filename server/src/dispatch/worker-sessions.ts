@@ -6,13 +6,14 @@ import type { Event, RevocationReason } from "../domain/event.js";
 import { decodeLeaseToken, encodeLeaseToken } from "../domain/lease-token.js";
 import type { LiveTask } from "../domain/task.js";
 import { transition } from "../domain/transition.js";
-import type { Decision, LeasedTask, LeasePayloads, OpenSession, SessionHello, Storage } from "../storage/storage.js";
+import type { Decision, LeasedTask, LeasePayloads, OpenSession, Storage } from "../storage/storage.js";
 import type { Announcements } from "./announcements.js";
 import type { ConnectedWorker, WorkerSessions } from "./dispatch.js";
 import type { Dispatcher } from "./dispatcher.js";
 import type { StreamEnd, Verdict, Welcome, WorkerHello, WorkerReport, WorkerStream } from "./messages.js";
 import type { ProgressBoard } from "./progress-board.js";
 import type { Reports } from "./reports.js";
+import { intervalOf, sessionHello } from "./session-terms.js";
 import type { SessionSurroundings } from "./worker-session.js";
 import { WorkerSession } from "./worker-session.js";
 
@@ -29,8 +30,6 @@ const BEAT_GATHER_MS = 100;
 const TICK_MS = 250;
 /** How often what a session holds is compared with the database, beside every gap in hints. */
 const RECONCILE_MS = 10_000;
-/** Longest heartbeat interval. */
-const MOST_INTERVAL_US = 15_000_000;
 
 /** The workers of this server. */
 export class ConnectedWorkers implements WorkerSessions {
@@ -112,7 +111,7 @@ export class ConnectedWorkers implements WorkerSessions {
     stream: WorkerStream,
     kept: readonly LiveTask[],
   ): ConnectedWorker {
-    const intervalUs = Math.min(ttlUs / 4, MOST_INTERVAL_US);
+    const intervalUs = intervalOf(ttlUs);
     const session = new WorkerSession(namespace, hello, open, intervalUs / 1000, stream, this.surroundings);
     session.keep(kept);
     this.sessions.set(session.id, session);
@@ -171,7 +170,8 @@ export class ConnectedWorkers implements WorkerSessions {
     }
   }
 
-  private async giveBack(tasks: readonly LiveTask[]): Promise<void> {
+  /** Gives leases back that never reached a worker: no attempt is used. */
+  async giveBack(tasks: readonly LiveTask[]): Promise<void> {
     const event: Event = { kind: "lease-returned" };
     const context = { nowUs: this.clock.nowUs(), chance: this.clock.chance(), executionMetadata: null, maxPayloadBytes: 0 };
     const decisions: Decision[] = [];
@@ -285,23 +285,6 @@ export class ConnectedWorkers implements WorkerSessions {
 
 /** How long verdicts may take before streams end. */
 const FLUSH_MS = 500;
-
-function sessionHello(namespace: string, hello: WorkerHello, ttlUs: number): SessionHello {
-  const { workerName, sdk, language, queues, labels, slots, connection } = hello;
-  return {
-    namespace,
-    workerName,
-    sdk,
-    language,
-    queues,
-    handlers: hello.handlers.map((handler) => handler.taskName),
-    labels,
-    slots,
-    ttlUs,
-    connection,
-    unary: false,
-  };
-}
 
 function welcomeOf(hello: WorkerHello, sessionId: string, intervalUs: number, ttlUs: number, kept: readonly LiveTask[]): Welcome {
   const keptTokens = new Set(kept.map((task) => encodeLeaseToken(task.identity.id, task.lease?.nonce ?? "")));

@@ -175,6 +175,8 @@ export interface Context {
   readonly chance: number;
   /** Stored execution metadata; needed when a proceed is applied or consumed, else it may be null. */
   readonly executionMetadata: Payload | null;
+  /** When the task last said how far it is; needed to judge silence. Left out: never. */
+  readonly progressUs?: number | null;
   /** Largest payload that may be stored. */
   readonly maxPayloadBytes: number;
 }

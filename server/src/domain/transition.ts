@@ -289,8 +289,15 @@ function timePassed(task: LiveTask, lenient: boolean, context: Context): Answer 
   if (task.state !== "RUNNING" || lenient) return nothingToDo();
   if (passed(task.cancel?.deadlineUs)) return cancelled(close(task), context, null, "CANCEL_GRACE_ENDED");
   if (passed(task.attemptDeadlineUs)) return overdue(task, "ATTEMPT_DEADLINE", context);
-  if (passed(task.silenceDeadlineUs)) return overdue(task, "SILENCE_DEADLINE", context);
+  if (passed(silentUntil(task, context))) return overdue(task, "SILENCE_DEADLINE", context);
   return nothingToDo();
+}
+
+// The stored deadline counts from lease and checkpoints; progress puts it off without being written to the task.
+function silentUntil(task: LiveTask, { progressUs }: Context): number | null {
+  const { silenceUs } = task.identity.deadlines;
+  if (task.silenceDeadlineUs === null || silenceUs === null) return null;
+  return Math.max(task.silenceDeadlineUs, (progressUs ?? 0) + silenceUs);
 }
 
 function deadlineEnds(task: LiveTask, reason: "TOTAL_DEADLINE" | "QUEUE_DEADLINE", context: Context): Ending {

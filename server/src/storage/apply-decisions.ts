@@ -37,6 +37,15 @@ const SAVE_METADATA = `
         FROM unnest($10::uuid[], $11::int2[], $12::text[], $13::int2[], $14::int4[], $15::text[], $16::text[], $17::timestamptz[],
           $18::int2[]) AS p(id, place, type, state, attempt, message, error, run_at, finish_reason) JOIN done d USING (id), c)`;
 
+// Leases that were taken away otherwise than by silence, from the four arrays that begin at parameter `first`.
+const saveRevoked = (first: number): string => `
+      revoked AS (
+        INSERT INTO $schema.revoked_leases (shard, session_id, id, nonce, reason, revoke_time)
+        SELECT $1::int2, p.session_id, p.id, p.nonce, p.reason, c.now
+        FROM unnest($${String(first)}::uuid[], $${String(first + 1)}::uuid[], $${String(first + 2)}::bytea[], $${String(first + 3)}::text[])
+          AS p(session_id, id, nonce, reason) JOIN done d USING (id), c
+        ON CONFLICT DO NOTHING)`;
+
 const FOUND = `
       c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
       found AS MATERIALIZED (
@@ -76,7 +85,8 @@ export function applyStatements(build: Build): ApplyStatements {
           revision = l.revision + 1
         FROM found f WHERE ${GUARD}
         RETURNING l.id, l.namespace, l.revision, l.fencing_token, l.worker_name, l.execution_metadata_version),
-      ${SAVE_METADATA}
+      ${SAVE_METADATA},
+      ${saveRevoked(49)}
       SELECT done.id, c.now FROM done, c`,
     ),
     // What is finished comes from the DELETE's RETURNING: a task can never be both unfinished and finished.
@@ -85,17 +95,17 @@ export function applyStatements(build: Build): ApplyStatements {
       `WITH u AS MATERIALIZED (
         SELECT * FROM unnest($2::uuid[], $3::bytea[], $4::int8[], $5::timestamptz[], $19::int2[], $20::int2[], $21::int4[], $22::int4[],
           $23::bytea[], $24::int4[], $25::bool[], $26::int8[], $27::int4[], $28::bytea[], $29::text[], $30::text[], $31::text[],
-          $32::timestamptz[], $33::text[], $34::int8[], $35::text[])
+          $32::text[], $33::int8[])
         AS a(id, nonce, revision, not_before, state, finish_reason, failures, lost_leases, last_outcome_nonce, last_outcome_seq,
           last_outcome_invalid, execution_metadata_version, execution_metadata_bytes, result, result_type, error, error_code,
-          create_time, key, key_hold_us, name)),
+          key, key_hold_us)),
       ${FOUND},
       gone AS (
         DELETE FROM $schema.live_tasks l USING found f WHERE ${GUARD}
         RETURNING l.*, f.state AS final_state, f.finish_reason, f.failures AS final_failures, f.lost_leases AS final_lost,
           f.last_outcome_nonce AS final_nonce, f.last_outcome_seq AS final_seq, f.last_outcome_invalid AS final_invalid,
           f.execution_metadata_version AS final_version, f.execution_metadata_bytes AS final_bytes, f.result, f.result_type,
-          f.error, f.error_code, f.create_time, f.key, f.key_hold_us),
+          f.error, f.error_code, f.key, f.key_hold_us),
       done AS (
         INSERT INTO $schema.finished_tasks (shard, namespace, id, queue, name, priority, state, finish_reason, pending_reason, failures,
           lost_leases, last_outcome_nonce, last_outcome_seq, last_outcome_invalid, revision, finish_time, create_time, run_at, lease_time,
@@ -118,7 +128,8 @@ export function applyStatements(build: Build): ApplyStatements {
       held AS (
         UPDATE $schema.task_keys k SET held_until = c.now + f.key_hold_us * interval '1 microsecond'
         FROM keyed f, c WHERE k.ctid = f.tid AND k.shard = $1 AND k.id = f.id AND f.key_hold_us > 0),
-      ${SAVE_METADATA}
+      ${SAVE_METADATA},
+      ${saveRevoked(34)}
       SELECT done.id, c.now FROM done, c`,
     ),
   };
@@ -183,6 +194,7 @@ function changeParameters(shard: number, decisions: readonly (Decision & { answe
     textArray(tasks.map((task) => writeError(task.lastError))),
     textArray(tasks.map((task) => task.lastError?.code ?? null)),
     textArray(tasks.map((task) => task.queue)),
+    ...revokedParameters(decisions),
   ];
 }
 
@@ -204,10 +216,9 @@ function endingParameters(shard: number, decisions: readonly (Decision & { answe
     textArray(endings.map((ending) => ending.result?.contentType ?? null)),
     textArray(endings.map((ending) => writeError(ending.error))),
     textArray(endings.map((ending) => ending.error?.code ?? null)),
-    instantArray(tasks.map((task) => task.identity.createTimeUs)),
     textArray(tasks.map((task) => task.identity.key)),
     int8Array(tasks.map((task) => task.identity.keyHoldUs)),
-    textArray(tasks.map((task) => task.identity.name)),
+    ...revokedParameters(decisions),
   ];
 }
 
@@ -229,6 +240,21 @@ function fenceParameters(shard: number, decisions: readonly Decision[]): unknown
     textArray(saved.map(({ answer }) => answer.executionMetadata?.contentType ?? null)),
     byteaArray(saved.map(({ answer }) => answer.executionMetadata?.data ?? null)),
     ...timelineParameters(entries),
+  ];
+}
+
+// A lease that was lost by silence needs no note: its worker finds out from its session.
+function revokedParameters(decisions: readonly Decision[]): unknown[] {
+  const revoked = decisions.flatMap(({ before, answer }) => {
+    const { lease } = before;
+    if (lease === null || answer.revoked === undefined || answer.revoked === "LEASE_LOST") return [];
+    return [{ id: before.identity.id, sessionId: lease.sessionId, nonce: lease.nonce, reason: answer.revoked }];
+  });
+  return [
+    uuidArray(revoked.map((one) => one.sessionId)),
+    uuidArray(revoked.map((one) => one.id)),
+    hexArray(revoked.map((one) => one.nonce)),
+    textArray(revoked.map((one) => one.reason)),
   ];
 }
 

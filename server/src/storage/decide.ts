@@ -7,7 +7,7 @@ import type { ApplyStatements } from "./apply-decisions.js";
 import { applyDecisions } from "./apply-decisions.js";
 import { LIVE_COLUMNS, readLive, stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
-import { bytes, hexDigits, instant, integer, text } from "./statement.js";
+import { bytes, hexDigits, instant, integer, optionalInstant, text } from "./statement.js";
 import type { DecideResult, FinishedOutcome, TaskReference } from "./storage.js";
 import type { FinalState } from "../domain/task.js";
 
@@ -32,8 +32,9 @@ export function decideStatements(build: Build): DecideStatements {
     // The time is read after the lock was got: a clock read before a lock wait would be old.
     now: build(
       "now_and_execution_metadata",
-      `SELECT c.now, e.content_type, e.content FROM (SELECT $schema.leasehold_now() AS now) c
-      LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = $2::uuid AND $3::bool`,
+      `SELECT c.now, e.content_type, e.content, p.update_time FROM (SELECT $schema.leasehold_now() AS now) c
+      LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = $2::uuid AND $3::bool
+      LEFT JOIN $schema.task_progress p ON p.shard = $1 AND p.id = $2::uuid`,
     ),
     finished: build(
       "finished_outcome",
@@ -87,9 +88,10 @@ export async function decideById(
     return outcome === null ? { kind: "not-found" } : { kind: "finished", outcome, id };
   }
   const before = readLive(row);
-  const { nowUs, executionMetadata } = await readNow(connection, statements, shard, before, needsMetadata(before, event));
+  const { nowUs, executionMetadata, progressUs } = await readNow(connection, statements, shard, before, needsMetadata(before, event));
   context.observe(nowUs);
-  const answer = transition(before, event, { nowUs, chance: context.chance, executionMetadata, maxPayloadBytes: context.maxPayloadBytes });
+  const { chance, maxPayloadBytes } = context;
+  const answer = transition(before, event, { nowUs, chance, executionMetadata, progressUs, maxPayloadBytes });
   // A request that is repeated gets its first answer, whatever its etag has become meanwhile.
   if (answer.kind !== "repeated" && etagRevision !== undefined && etagRevision !== before.revision) return { kind: "etag-mismatch" };
   if (answer.kind === "changed" || answer.kind === "finished") {
@@ -120,11 +122,12 @@ async function readNow(
   shard: number,
   task: LiveTask,
   withMetadata: boolean,
-): Promise<{ nowUs: number; executionMetadata: Payload | null }> {
+): Promise<{ nowUs: number; executionMetadata: Payload | null; progressUs: number | null }> {
   const [row] = await connection.run(statements.now, [shard, task.identity.id, withMetadata]);
   if (row === undefined) throw new Error("the clock statement answered nothing");
   const content = bytes(row, 2);
-  return { nowUs: instant(row, 0), executionMetadata: content === null ? null : { contentType: text(row, 1), data: content } };
+  const executionMetadata = content === null ? null : { contentType: text(row, 1), data: content };
+  return { nowUs: instant(row, 0), executionMetadata, progressUs: optionalInstant(row, 3) };
 }
 
 // Only proceeds look into the execution metadata, and it may be large.

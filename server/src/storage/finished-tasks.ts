@@ -54,11 +54,11 @@ export function finishedStatements(build: Build): FinishedStatements {
       forgotten AS (DELETE FROM $schema.execution_metadata m WHERE m.shard = $1 AND m.id = $2::uuid AND $3::int8 = 0),
       live AS (
         INSERT INTO $schema.live_tasks (shard, namespace, id, queue, name, priority, state, pending_reason, run_at, revision, failures,
-          lost_leases, fencing_token, lease_time, worker_name, last_outcome_nonce, last_outcome_seq, last_outcome_invalid, queue_deadline,
+          lost_leases, create_time, fencing_token, lease_time, worker_name, last_outcome_nonce, last_outcome_seq, last_outcome_invalid, queue_deadline,
           total_deadline, attempt_limit_us, silence_limit_us, execution_metadata_version, execution_metadata_bytes, checkpoint_count,
           checkpoint_time, last_error, last_error_code)
         SELECT $1::int2, g.namespace, g.id, g.queue, g.name, g.priority, 0, $4::int2,
-          timestamptz '1970-01-01 00:00:00+00' + $5::int8 * interval '1 microsecond', g.revision + 1, $6::int4, $7::int4, g.fencing_token,
+          timestamptz '1970-01-01 00:00:00+00' + $5::int8 * interval '1 microsecond', g.revision + 1, $6::int4, $7::int4, g.create_time, g.fencing_token,
           g.lease_time, g.worker_name, g.last_outcome_nonce, g.last_outcome_seq, g.last_outcome_invalid,
           timestamptz '1970-01-01 00:00:00+00' + $8::int8 * interval '1 microsecond',
           timestamptz '1970-01-01 00:00:00+00' + $9::int8 * interval '1 microsecond', $10::int8, $11::int8, $3::int8, $12::int4,
@@ -83,9 +83,11 @@ export function finishedStatements(build: Build): FinishedStatements {
       p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id IN (SELECT id FROM f)),
       b AS (
         DELETE FROM $schema.task_labels x USING (
-          SELECT y.namespace, y.id, p.pair ->> 0 AS key, p.pair ->> 1 AS value FROM $schema.tasks y, jsonb_array_elements(y.labels::jsonb) AS p(pair)
+          SELECT y.namespace, y.id, y.create_time, p.pair ->> 0 AS key, p.pair ->> 1 AS value
+          FROM $schema.tasks y, jsonb_array_elements(y.labels::jsonb) AS p(pair)
           WHERE y.shard = $1 AND y.id = $2::uuid AND y.labels IS NOT NULL) z
-        WHERE x.shard = $1 AND x.namespace = z.namespace AND x.key = z.key AND x.value = z.value AND x.id = z.id)
+        WHERE x.shard = $1 AND x.namespace = z.namespace AND x.key = z.key AND x.value = z.value
+          AND x.create_time = z.create_time AND x.id = z.id)
       SELECT id FROM f`,
     ),
   };

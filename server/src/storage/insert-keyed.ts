@@ -4,6 +4,8 @@
 import type { Answer } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
 import type { LiveTask } from "../domain/task.js";
+import { isJson } from "../domain/proceeds.js";
+import { sameJson } from "../domain/same-json.js";
 import { transition } from "../domain/transition.js";
 import type { ApplyStatements } from "./apply-decisions.js";
 import { applyDecisions } from "./apply-decisions.js";
@@ -13,7 +15,7 @@ import type { InsertStatements } from "./insert-tasks.js";
 import { insertTasks } from "./insert-tasks.js";
 import { readLive } from "./live-rows.js";
 import type { Connection, Row, Statement } from "./statement.js";
-import { hexDigits, instant, text } from "./statement.js";
+import { bytes, instant, text } from "./statement.js";
 import type { Inserted } from "./storage.js";
 
 type Build = (name: string, text: string) => Statement;
@@ -150,15 +152,15 @@ async function meetHolders(
   return answers;
 }
 
-// Opaque metadata is compared by the fingerprint that its submitters gave, or not at all.
-function sameMetadata(task: NewTask, row: Row): boolean {
-  const { metadata, metadataFingerprint } = task.submission;
-  const storedFingerprint = hexDigits(row, 4);
-  if (metadataFingerprint !== null || storedFingerprint !== null) {
-    return metadataFingerprint !== null && storedFingerprint === Buffer.from(metadataFingerprint).toString("hex");
-  }
-  if (metadata.contentType !== text(row, 3)) return false;
-  return hexDigits(row, 2) === Buffer.from(metadata.data).toString("hex");
+// JSON is compared by what it means. Opaque metadata, which may be encrypted anew each time, is compared by the fingerprints that its
+// submitters gave, or not at all.
+function sameMetadata({ submission: { metadata, metadataFingerprint } }: NewTask, row: Row): boolean {
+  const stored = { data: bytes(row, 2) ?? Buffer.alloc(0), contentType: text(row, 3) };
+  const areJson = isJson(metadata) && isJson(stored);
+  if (areJson) return sameJson(metadata.data, stored.data);
+  const fingerprint = bytes(row, 4);
+  if (metadataFingerprint !== null && fingerprint !== null) return Buffer.compare(fingerprint, metadataFingerprint) === 0;
+  return !isJson(metadata) && !isJson(stored);
 }
 
 // The old task ends as REPLACED and its key passes to the new one; null where somebody else was faster.

@@ -51,9 +51,11 @@ export function insertStatements(build: Build): InsertStatements {
         ON CONFLICT (shard, id) DO NOTHING
         RETURNING id, create_time),
       l AS (
-        INSERT INTO $schema.live_tasks (shard, namespace, id, queue, name, priority, state, pending_reason, run_at, revision,
-          queue_deadline, total_deadline, attempt_limit_us, silence_limit_us, execution_metadata_version, execution_metadata_bytes)
-        SELECT $1::int2, n.namespace, n.id, n.queue, n.name, n.priority, 0, n.pending_reason, GREATEST(n.schedule_time, t.create_time), 1,
+        INSERT INTO $schema.live_tasks (shard, namespace, id, queue, name, priority, state, pending_reason, create_time,
+          run_at, revision, queue_deadline, total_deadline, attempt_limit_us, silence_limit_us, execution_metadata_version,
+          execution_metadata_bytes)
+        SELECT $1::int2, n.namespace, n.id, n.queue, n.name, n.priority, 0, n.pending_reason, t.create_time,
+          GREATEST(n.schedule_time, t.create_time), 1,
           GREATEST(n.schedule_time, t.create_time) + n.queue_us * interval '1 microsecond',
           t.create_time + n.total_us * interval '1 microsecond', n.attempt_us, n.silence_us,
           CASE WHEN n.em IS NULL THEN 0 ELSE 1 END, coalesce(octet_length(n.em), 0)
@@ -63,8 +65,8 @@ export function insertStatements(build: Build): InsertStatements {
         SELECT $1::int2, n.namespace, n.id, 1, n.em_searchable, n.em_type, n.em
         FROM t JOIN n USING (id) WHERE n.em IS NOT NULL),
       b AS (
-        INSERT INTO $schema.task_labels (shard, namespace, key, value, id)
-        SELECT $1::int2, n.namespace, p.key, p.value, n.id
+        INSERT INTO $schema.task_labels (shard, namespace, key, value, create_time, id)
+        SELECT $1::int2, n.namespace, p.key, p.value, t.create_time, n.id
         FROM unnest($26::uuid[], $27::text[], $28::text[]) AS p(id, key, value) JOIN t USING (id) JOIN n USING (id))
       SELECT t.id, t.create_time, c.now FROM t, c`,
     ),

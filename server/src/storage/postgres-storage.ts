@@ -21,7 +21,7 @@ import { readLive } from "./live-rows.js";
 import type { TaskReader } from "./read-tasks.js";
 import { openReader } from "./read-tasks.js";
 import { takeOverSession } from "./session-takeover.js";
-import { cancelledLeases, isAlive, openSession, sessionStatements, storeBeats } from "./sessions.js";
+import { cancelledLeases, isAlive, openSession, revokedLeases, sessionStatements, storeBeats } from "./sessions.js";
 import type { Connection } from "./statement.js";
 import { statementsFor } from "./statement.js";
 import type { Hint, Inserted, Storage, TaskReference } from "./storage.js";
@@ -182,7 +182,15 @@ function finishedOperations({ pool, statements }: Parts): Pick<Storage, "retryTa
   };
 }
 
-type SessionOperations = "openSession" | "takeOverSession" | "storeBeats" | "isSessionAlive" | "runningLeases" | "cancelledLeases";
+type SessionOperations =
+  | "endSession"
+  | "revokedLeases"
+  | "openSession"
+  | "takeOverSession"
+  | "storeBeats"
+  | "isSessionAlive"
+  | "runningLeases"
+  | "cancelledLeases";
 
 function sessionOperations({ settings, clock, lanes, pool, statements, observe }: Parts): Pick<Storage, SessionOperations> {
   const { serverId } = settings;
@@ -196,6 +204,10 @@ function sessionOperations({ settings, clock, lanes, pool, statements, observe }
     storeBeats: (beats) => storeBeats(lanes.beats, statements, SHARD, beats),
     isSessionAlive: (namespace, sessionId) => isAlive(lanes.beats, statements, SHARD, namespace, sessionId),
     runningLeases: async (sessionId) => (await pool.run(statements.running, [SHARD, sessionId])).map(readLive),
+    endSession: async (sessionId) => {
+      await lanes.beats.run(statements.endSession, [SHARD, sessionId]);
+    },
+    revokedLeases: (sessionIds) => revokedLeases(lanes.beats, statements, SHARD, sessionIds),
     cancelledLeases: (sessionIds) => cancelledLeases(lanes.beats, statements, SHARD, sessionIds),
   };
 }
@@ -208,6 +220,7 @@ function upkeepOperations({ settings, pool, statements, observe }: Parts): Pick<
       tickUpkeep(pool, statements, SHARD, { id: serverId, address: settings.serverAddress, version: settings.serverVersion }, observe),
     endExpiredSessions: async () => {
       await pool.run(statements.sweepSessions, [SHARD]);
+      await pool.run(statements.sweepRevoked, [SHARD]);
       return (await pool.run(statements.endExpired, [SHARD])).length;
     },
     orphanedLeases: (most) => orphanedLeases(pool, statements, SHARD, most),

@@ -69,12 +69,12 @@ async function listTasks(pool: DatabasePool, schema: string, shard: number, quer
   const order = query.newestFirst ? sql.fragment`ORDER BY t.create_time DESC, t.id DESC` : sql.fragment`ORDER BY t.create_time, t.id`;
   const rows = await pool.any(sql.type(CELLS)`
     ${selection(schema, query.withPayloads)}
-    WHERE t.shard = ${shard} AND t.namespace = ${query.namespace} AND ${sql.join(conditions(query), sql.fragment` AND `)}
+    WHERE t.shard = ${shard} AND t.namespace = ${query.namespace} AND ${sql.join(conditions(schema, query), sql.fragment` AND `)}
     ${order} LIMIT ${query.pageSize + 1}`);
   return rows.map((row) => readStored(row.cells, query.withPayloads));
 }
 
-function conditions({ filter, after, newestFirst }: ListQuery) {
+function conditions(schema: string, { filter, after, newestFirst }: ListQuery) {
   const found = [sql.fragment`true`];
   if (filter.taskIds.length > 0) found.push(sql.fragment`t.id = ANY (${sql.array([...filter.taskIds], "uuid")})`);
   if (filter.names.length > 0) found.push(sql.fragment`t.name = ANY (${sql.array([...filter.names], "text")})`);
@@ -83,7 +83,11 @@ function conditions({ filter, after, newestFirst }: ListQuery) {
   if (filter.pendingReasons.length > 0) {
     found.push(sql.fragment`l.state = 0 AND l.pending_reason = ANY (${sql.array(filter.pendingReasons.map(pendingReasonNumber), "int2")})`);
   }
-  for (const [key, value] of filter.labels) found.push(sql.fragment`t.labels::jsonb @> ${JSON.stringify([[key, value]])}::jsonb`);
+  for (const [key, value] of filter.labels) {
+    found.push(sql.fragment`EXISTS (
+      SELECT 1 FROM ${sql.identifier([schema, "task_labels"])} b
+      WHERE b.shard = t.shard AND b.namespace = t.namespace AND b.key = ${key} AND b.value = ${value} AND b.id = t.id)`);
+  }
   if (filter.createFromUs !== null) found.push(sql.fragment`t.create_time >= ${micros(filter.createFromUs)}`);
   if (filter.createBeforeUs !== null) found.push(sql.fragment`t.create_time < ${micros(filter.createBeforeUs)}`);
   if (after !== null) {
@@ -99,6 +103,7 @@ function micros(us: number) {
 }
 
 // A task is in exactly one of the two tables, so the union gives one row; columns that a finished task has no use for are null.
+// Progress counts for the lease that made it: what an earlier attempt said is not how far this one is.
 function selection(schema: string, withPayloads: boolean) {
   const table = (name: string) => sql.identifier([schema, name]);
   const payloads = withPayloads ? sql.fragment`t.metadata::text, e.content::text, l.result::text` : sql.fragment`NULL, NULL, NULL`;
@@ -123,7 +128,7 @@ function selection(schema: string, withPayloads: boolean) {
         NULL, f.revision, f.finish_reason, f.finish_time, f.key_hold_until, f.result, f.result_type, f.error
       FROM ${table("finished_tasks")} f WHERE f.shard = t.shard AND f.id = t.id) l ON true
     LEFT JOIN ${table("execution_metadata")} e ON e.shard = t.shard AND e.id = t.id
-    LEFT JOIN ${table("task_progress")} p ON p.shard = t.shard AND p.id = t.id AND l.state = 1`;
+    LEFT JOIN ${table("task_progress")} p ON p.shard = t.shard AND p.id = t.id AND l.state = 1 AND p.update_time >= l.lease_time`;
 }
 
 // A constant of this room as SQL: slonik has no other way to take text that is not a literal template.

@@ -4,8 +4,9 @@ import { int8Array, textArray, uuidArray } from "./binary-arrays.js";
 import { writeLabels } from "./json-columns.js";
 import { LIVE_COLUMNS, readLive } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
-import { integer, text } from "./statement.js";
-import type { CancelledLease, OpenSession, SessionBeat, SessionHello, StoredBeat } from "./storage.js";
+import { hexDigits, integer, text } from "./statement.js";
+import type { CancelledLease, OpenSession, RevokedLease, SessionBeat, SessionHello, StoredBeat } from "./storage.js";
+import type { RevocationReason } from "../domain/event.js";
 import type { LiveTask } from "../domain/task.js";
 
 type Build = (name: string, text: string) => Statement;
@@ -20,6 +21,8 @@ export interface SessionStatements {
   readonly lockListed: Statement;
   readonly beat: Statement;
   readonly cancelled: Statement;
+  readonly endSession: Statement;
+  readonly revoked: Statement;
 }
 
 /** Builds the statements of this file for one schema. */
@@ -73,6 +76,16 @@ export function sessionStatements(build: Build): SessionStatements {
         heartbeat_number = GREATEST(s.heartbeat_number, u.number)
       FROM u, c WHERE s.ctid = u.tid AND s.shard = $1 AND s.id = u.id AND s.epoch = u.epoch AND s.end_time IS NULL
       RETURNING s.id, (extract(epoch FROM s.expires_at - c.now) * 1000000)::int8`,
+    ),
+    endSession: build(
+      "end_session",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
+      UPDATE $schema.sessions s SET end_time = (SELECT now FROM c) WHERE s.shard = $1 AND s.id = $2::uuid AND s.end_time IS NULL`,
+    ),
+    revoked: build(
+      "revoked_leases",
+      `SELECT r.session_id, r.id, r.nonce, r.reason FROM unnest($2::uuid[]) AS u(session_id) CROSS JOIN LATERAL (
+        SELECT * FROM $schema.revoked_leases r WHERE r.shard = $1 AND r.session_id = u.session_id OFFSET 0) r`,
     ),
     cancelled: build(
       "cancelled_leases",
@@ -200,6 +213,22 @@ async function runBeats(
     int8Array(sorted.map((beat) => beat.number)),
   ]);
   return rows.map((row) => ({ sessionId: text(row, 0), expiresInUs: integer(row, 1) }));
+}
+
+/** Leases that were taken from these sessions otherwise than by silence. */
+export async function revokedLeases(
+  connection: Connection,
+  statements: SessionStatements,
+  shard: number,
+  sessionIds: readonly string[],
+): Promise<RevokedLease[]> {
+  const rows = await connection.run(statements.revoked, [shard, uuidArray(sessionIds)]);
+  return rows.map((row) => ({
+    sessionId: text(row, 0),
+    taskId: text(row, 1),
+    nonce: hexDigits(row, 2) ?? "",
+    reason: text(row, 3) as RevocationReason,
+  }));
 }
 
 /** Cancelled tasks that these sessions run. */

@@ -200,6 +200,14 @@ export interface CancelledLease {
   readonly task: LiveTask;
 }
 
+/** A lease that was taken from its worker otherwise than by silence. */
+export interface RevokedLease {
+  readonly sessionId: string;
+  readonly taskId: string;
+  readonly nonce: string;
+  readonly reason: RevocationReason;
+}
+
 /** What `decide` found and did. */
 export interface Decided {
   readonly before: LiveTask;
@@ -279,6 +287,10 @@ export interface Storage {
   isSessionAlive(namespace: string, sessionId: string): Promise<boolean>;
   /** All that a session runs, for the server that serves it to compare with what it believes. */
   runningLeases(sessionId: string): Promise<LiveTask[]>;
+  /** Ends a session at once; its leases go back with the next tick of upkeep. */
+  endSession(sessionId: string): Promise<void>;
+  /** What was taken from these sessions within the last hour. */
+  revokedLeases(sessionIds: readonly string[]): Promise<RevokedLease[]>;
   /** Cancels of tasks that these sessions run. */
   cancelledLeases(sessionIds: readonly string[]): Promise<CancelledLease[]>;
 

@@ -17,6 +17,7 @@ export interface UpkeepStatements {
   readonly seen: Statement;
   readonly endExpired: Statement;
   readonly sweepSessions: Statement;
+  readonly sweepRevoked: Statement;
   readonly orphaned: Statement;
   readonly waking: Statement;
   readonly deadlines: Statement;
@@ -64,6 +65,11 @@ export function upkeepStatements(build: Build): UpkeepStatements {
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
       DELETE FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time < (SELECT now FROM c) - interval '1 hour'`,
     ),
+    sweepRevoked: build(
+      "sweep_revoked",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
+      DELETE FROM $schema.revoked_leases r WHERE r.shard = $1 AND r.revoke_time < (SELECT now FROM c) - interval '1 hour'`,
+    ),
     // A loose scan over (session, epoch) of running tasks: as many probes as sessions, not as leases.
     orphaned: build(
       "orphaned_leases",
@@ -102,6 +108,10 @@ export function upkeepStatements(build: Build): UpkeepStatements {
           AND LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline) IS NOT NULL
           AND LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline)
             <= (SELECT $schema.leasehold_now())
+          -- A silence deadline is only the earliest moment to look: progress since then puts it off, without a write to this row.
+          AND (LEAST(l.queue_deadline, l.attempt_deadline, l.total_deadline, l.cancel_deadline) <= (SELECT $schema.leasehold_now())
+            OR NOT EXISTS (SELECT 1 FROM $schema.task_progress p WHERE p.shard = $1 AND p.id = l.id
+              AND p.update_time + l.silence_limit_us * interval '1 microsecond' > (SELECT $schema.leasehold_now())))
         ORDER BY LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline) LIMIT $2::int4) l
       JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
     ),
@@ -119,11 +129,18 @@ export function upkeepStatements(build: Build): UpkeepStatements {
       m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
+      k AS (
+        DELETE FROM $schema.task_keys x USING (
+          SELECT t.namespace, t.name, t.key, t.id FROM $schema.tasks t
+          WHERE t.shard = $1 AND t.id = ANY (ARRAY(SELECT id FROM old)) AND t.key IS NOT NULL) y
+        WHERE x.shard = $1 AND x.namespace = y.namespace AND x.name = y.name AND x.key = y.key AND x.id = y.id),
       b AS (
         DELETE FROM $schema.task_labels x USING (
-          SELECT t.namespace, t.id, p.pair ->> 0 AS key, p.pair ->> 1 AS value FROM $schema.tasks t, jsonb_array_elements(t.labels::jsonb) AS p(pair)
+          SELECT t.namespace, t.id, t.create_time, p.pair ->> 0 AS key, p.pair ->> 1 AS value
+          FROM $schema.tasks t, jsonb_array_elements(t.labels::jsonb) AS p(pair)
           WHERE t.shard = $1 AND t.id = ANY (ARRAY(SELECT id FROM old)) AND t.labels IS NOT NULL) y
-        WHERE x.shard = $1 AND x.namespace = y.namespace AND x.key = y.key AND x.value = y.value AND x.id = y.id)
+        WHERE x.shard = $1 AND x.namespace = y.namespace AND x.key = y.key AND x.value = y.value
+          AND x.create_time = y.create_time AND x.id = y.id)
       SELECT count(*) FROM f`,
     ),
     // The first row of a group, by the index's order, is its earliest: one probe a group tells when it has work.

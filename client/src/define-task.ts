@@ -1,0 +1,154 @@
+// What is a task, to whoever submits it and to whoever runs it?
+//
+// A definition is a pure value: a name and schemas. It is bound to no client and no worker, so both sides import the same one, and every
+// type flows from it by inference. The wire carries a schema's *input* type as JSON; whoever reads gets its *output* type.
+import type { StandardSchemaV1 } from "@standard-schema/spec";
+import { invalid, type Violation } from "./errors.js";
+import type { MustBeJson } from "./json-type.js";
+import type { Schema } from "./schema.js";
+import { checkTaskOptions, isName, type TaskOptions } from "./task-options.js";
+
+/** What a schema makes of a value: what goes in, as JSON, and what comes out. */
+export interface Flow<Input = unknown, Output = Input> {
+  /** As it is submitted and travels. */
+  readonly input: Input;
+  /** As it is read. */
+  readonly output: Output;
+}
+
+/** All types of a task, in one bundle. */
+export interface TaskTypes {
+  /** The task name. */
+  readonly name: string;
+  /** What the submitter gives. */
+  readonly metadata: Flow;
+  /** What a handler saves to resume from. */
+  readonly executionMetadata: Flow;
+  /** How it ends well. */
+  readonly result: Flow;
+  /** Details of each declared error, by code. */
+  readonly errors: { readonly [code: string]: Flow };
+}
+
+/** A task definition. Made by `defineTask`; the bare type stands for any of them. */
+export interface TaskDefinition<Types extends TaskTypes = TaskTypes> {
+  /** The stable string that says which handler runs it. */
+  readonly name: Types["name"];
+  /** Schema of the metadata, if declared. */
+  readonly metadata: Schema<Types["metadata"]["input"], Types["metadata"]["output"]> | undefined;
+  /** Schema of the execution metadata, if declared. */
+  readonly executionMetadata: Schema<Types["executionMetadata"]["input"], Types["executionMetadata"]["output"]> | undefined;
+  /** Schema of the result, if declared. */
+  readonly result: Schema<Types["result"]["input"], Types["result"]["output"]> | undefined;
+  /** Schemas of the declared errors' data, by code. */
+  readonly errors: { readonly [Code in keyof Types["errors"]]: Schema<Types["errors"][Code]["input"], Types["errors"][Code]["output"]> };
+  /** Options that a submission may override. */
+  readonly options: TaskOptions;
+  /** Marks a definition, also one of another copy of this package. */
+  readonly "~leasehold": "task";
+  /** The types alone; absent at run time. */
+  readonly "~types": Types;
+}
+
+/** What a submitter gives. */
+export type MetadataInput<Task extends TaskDefinition> = Task["~types"]["metadata"]["input"];
+/** What a handler gets of it. */
+export type MetadataOf<Task extends TaskDefinition> = Task["~types"]["metadata"]["output"];
+/** What a checkpoint takes. */
+export type ExecutionMetadataInput<Task extends TaskDefinition> = Task["~types"]["executionMetadata"]["input"];
+/** What a handler resumes from. */
+export type ExecutionMetadataOf<Task extends TaskDefinition> = Task["~types"]["executionMetadata"]["output"];
+/** What a handler returns. */
+export type ResultInput<Task extends TaskDefinition> = Task["~types"]["result"]["input"];
+/** What a caller gets of it. */
+export type ResultOf<Task extends TaskDefinition> = Task["~types"]["result"]["output"];
+/** The declared error codes. */
+export type ErrorCodeOf<Task extends TaskDefinition> = keyof Task["~types"]["errors"] & string;
+/** What `ctx.fail` takes for a code. */
+export type ErrorInput<Task extends TaskDefinition, Code extends ErrorCodeOf<Task>> = Task["~types"]["errors"][Code]["input"];
+/** What a caller gets of it. */
+export type ErrorDataOf<Task extends TaskDefinition, Code extends ErrorCodeOf<Task>> = Task["~types"]["errors"][Code]["output"];
+
+/** Stands where no schema was given: the value is null. */
+type Nothing = Schema<null | undefined, null>;
+/** Stands where no result schema was given: a handler returns nothing. */
+type NoResult = Schema<null | undefined | void, null>;
+type In<S extends Schema> = StandardSchemaV1.InferInput<S>;
+type Out<S extends Schema> = StandardSchemaV1.InferOutput<S>;
+/** What a definition may say about one error code. */
+type MustBeErrorSchema<S> = S extends Schema ? MustBeJson<In<S>> : Schema;
+type ErrorFlow<S> = S extends Schema ? Flow<In<S>, Out<S>> : never;
+
+/** What `defineTask` takes. */
+export interface TaskDraft<Name extends string, M extends Schema, E extends Schema, R extends Schema, Errors extends object> {
+  /** 1 to 128 of `A-Z a-z 0-9 . _ - : /`, beginning with a letter or digit. Stable: it is stored with every task. */
+  readonly name: Name;
+  /** Schema of what the submitter gives. Left out: null. */
+  readonly metadata?: M & MustBeJson<In<M>>;
+  /** Schema of what a handler saves. It begins as `{}`, or as undefined if the schema refuses that. Left out: nothing is saved. */
+  readonly executionMetadata?: E & MustBeJson<Exclude<In<E>, undefined>>;
+  /** Schema of the result. Left out: a handler returns nothing. */
+  readonly result?: R & MustBeJson<In<R>>;
+  /** Schemas of the errors' data, by code. Upper-case codes are the system's. */
+  readonly errors?: Errors & { readonly [Code in keyof Errors]: MustBeErrorSchema<Errors[Code]> };
+  /** Defaults of each submission. */
+  readonly options?: TaskOptions;
+}
+
+/**
+ * Defines a task: a pure value that the submitter and the worker import.
+ *
+ * @throws LeaseholdError INVALID_ARGUMENT with the path of what is wrong in the name, an error code or the options.
+ */
+export function defineTask<
+  const Name extends string,
+  M extends Schema = Nothing,
+  E extends Schema = Nothing,
+  R extends Schema = NoResult,
+  // `object` has no keys: no errors declared.
+  Errors extends object = object,
+>(
+  draft: TaskDraft<Name, M, E, R, Errors>,
+): TaskDefinition<{
+  readonly name: Name;
+  readonly metadata: Flow<In<M>, Out<M>>;
+  readonly executionMetadata: Flow<In<E>, Out<E>>;
+  readonly result: Flow<In<R>, Out<R>>;
+  // Not keyed by `keyof Errors` alone: the map of `object` would be `object` again.
+  readonly errors: { readonly [Code in keyof Errors & string]: ErrorFlow<Errors[Code]> };
+}> {
+  const violations: Violation[] = [];
+  if (!isName(draft.name)) violations.push({ path: "name", message: NAME_RULE });
+  for (const code of Object.keys(draft.errors ?? {})) {
+    if (!/^(?=.*[a-z])[\w.-]{1,128}$/.test(code)) violations.push({ path: `errors.${code}`, message: ERROR_CODE_RULE });
+  }
+  checkTaskOptions(draft.options ?? {}, "options", violations);
+  if (violations.length > 0) throw invalid(violations, { taskName: draft.name });
+  const definition = {
+    name: draft.name,
+    metadata: draft.metadata,
+    executionMetadata: draft.executionMetadata,
+    result: draft.result,
+    errors: Object.freeze({ ...draft.errors }),
+    options: Object.freeze({ ...draft.options }),
+    "~leasehold": "task",
+  } as const;
+  // `~types` exists for the compiler alone, and schemas are known by their inferred ends only: inference ends here.
+  return Object.freeze(definition) as unknown as ReturnType<typeof defineTask<Name, M, E, R, Errors>>;
+}
+
+const NAME_RULE = "must be 1 to 128 of A-Z a-z 0-9 . _ - : /, beginning with a letter or digit";
+const ERROR_CODE_RULE = "must be at most 128 letters, digits, _ . -, with a lower-case letter: upper case is the system's";
+
+/** Whether a value is a task definition, of this copy of the package or of another. */
+export function isTaskDefinition(value: unknown): value is TaskDefinition {
+  return typeof value === "object" && value !== null && "~leasehold" in value && value["~leasehold"] === "task";
+}
+
+/**
+ * A schema that checks nothing and only carries a type, for values that are validated elsewhere:
+ * `metadata: type<{ url: string }>()`. The type itself must be JSON.
+ */
+export function type<T>(): Schema<T, T> {
+  return { "~standard": { version: 1, vendor: "leasehold", validate: (value) => ({ value: value as T }) } };
+}

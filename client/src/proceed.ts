@@ -1,0 +1,120 @@
+// How does a caller let a suspended task go on, and change what it resumes from?
+//
+// A patch or nothing also works on a task that is not suspended yet (it is remembered). `replace` and `update` need a suspended task:
+// `update` reads, changes and writes back under the etag, and starts over when somebody else was faster.
+import { type Payload, TaskView } from "@leasehold/proto/leasehold/v1/task";
+import { type ExecutionMetadataUpdate, ProceedResult, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
+import { randomUUID } from "node:crypto";
+import { type CallOptions, type CallScope, callWithin } from "./call.js";
+import { sleep } from "./clock.js";
+import type { Connection } from "./connection.js";
+import type { ExecutionMetadataInput, TaskDefinition } from "./define-task.js";
+import { timeFrom, type TimeInput } from "./duration.js";
+import { invalid, LeaseholdError, type Violation } from "./errors.js";
+import { startingExecutionMetadata } from "./execution-metadata.js";
+import { parseWithSchema } from "./schema.js";
+import { snapshotFrom, type TaskSnapshot } from "./task-snapshot.js";
+
+/** A JSON Merge Patch (RFC 7396) of a type: null removes a property, arrays are replaced as a whole. */
+export type MergePatch<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { readonly [Key in keyof T]?: MergePatch<T[Key]> | null }
+    : T;
+
+/** What a proceed does. At most one of `patch`, `replace` and `update`. */
+export interface ProceedOptions<Task extends TaskDefinition = TaskDefinition> extends CallOptions {
+  /** Changes parts of the execution metadata; the server applies it. */
+  readonly patch?: MergePatch<ExecutionMetadataInput<Task>>;
+  /** The new execution metadata. Needs a suspended task. */
+  readonly replace?: ExecutionMetadataInput<Task>;
+  /**
+   * Makes the new execution metadata of the current one, as it is stored (`{}` if nothing is, where the schema accepts that). Called
+   * again, at most ten times, when somebody else changed the task meanwhile. Needs a suspended task.
+   */
+  readonly update?: (current: ExecutionMetadataInput<Task>) => ExecutionMetadataInput<Task> | Promise<ExecutionMetadataInput<Task>>;
+  /** For the handler and the timeline; at most 4 KiB. */
+  readonly note?: string;
+  /** Not before this time. Default: at once. */
+  readonly scheduleTime?: TimeInput;
+  /** Refused with ABORTED unless the task still has this etag. Not together with `update`. */
+  readonly etag?: string;
+}
+
+/** What became of a proceed. */
+export interface Proceeded<Name extends string = string> {
+  /** `applied`: it was suspended and goes on. `remembered`: its next suspension uses it at once. */
+  readonly result: "applied" | "remembered";
+  /** The task after it. */
+  readonly task: TaskSnapshot<Name>;
+}
+
+/** How often `update` is tried. */
+const MOST_UPDATES = 10;
+
+/** Proceeds a task by id. Throws FAILED_PRECONDITION, ABORTED, NOT_FOUND, INVALID_ARGUMENT with paths. */
+export async function proceed<Task extends TaskDefinition>(
+  connection: Connection,
+  task: Task,
+  taskId: string,
+  options: ProceedOptions<Task>,
+  scope: CallScope,
+): Promise<Proceeded<Task["name"]>> {
+  const violations: Violation[] = [];
+  const kinds = (["patch", "replace", "update"] as const).filter((kind) => options[kind] !== undefined);
+  if (kinds.length > 1) violations.push({ path: kinds.join(", "), message: "only one of them can be given" });
+  if (options.update !== undefined && options.etag !== undefined) violations.push({ path: "etag", message: "update brings its own" });
+  const scheduleTime =
+    options.scheduleTime === undefined ? undefined : timeFrom(options.scheduleTime, "scheduleTime", violations, connection.clock);
+  if (violations.length > 0) throw invalid(violations);
+
+  for (let tries = 1; ; tries += 1) {
+    const { update, etag } = await makeUpdate(connection, task, taskId, options, scope);
+    const request = {
+      task: { taskId, name: "", key: "" },
+      filter: undefined,
+      etag,
+      update,
+      scheduleTime,
+      note: options.note ?? "",
+      requestId: randomUUID(),
+    };
+    try {
+      const answer = await callWithin(connection, scope, TaskServiceService.proceedTask, request);
+      if (answer.task === undefined) throw new LeaseholdError({ code: "INTERNAL", message: "the server answered without a task", taskId });
+      return { result: answer.result === ProceedResult.REMEMBERED ? "remembered" : "applied", task: snapshotFrom(answer.task) };
+    } catch (error) {
+      const overtaken = options.update !== undefined && LeaseholdError.is(error) && error.code === "ABORTED";
+      if (!overtaken || tries >= MOST_UPDATES) throw error;
+      await sleep(connection.clock, connection.random() * 20 * tries, scope.signal);
+    }
+  }
+}
+
+async function makeUpdate<Task extends TaskDefinition>(
+  connection: Connection,
+  task: Task,
+  taskId: string,
+  { patch, replace, update, etag }: ProceedOptions<Task>,
+  scope: CallScope,
+): Promise<{ update: ExecutionMetadataUpdate | undefined; etag: string }> {
+  const { payloads } = connection;
+  if (patch !== undefined)
+    return { update: { mergePatch: await payloads.encode(payloads.write(patch, "patch")), replace: undefined }, etag: etag ?? "" };
+  if (replace !== undefined) {
+    return { update: { mergePatch: undefined, replace: await replacement(connection, task, replace, "replace") }, etag: etag ?? "" };
+  }
+  if (update === undefined) return { update: undefined, etag: etag ?? "" };
+  const request = { task: { taskId, name: "", key: "" }, view: TaskView.FULL };
+  const current = await callWithin(connection, scope, TaskServiceService.getTask, request);
+  const saved = await payloads.decode(current.executionMetadata, "executionMetadata");
+  const changed = await update(saved === undefined ? (await startingExecutionMetadata(task)).raw : saved);
+  return { update: { mergePatch: undefined, replace: await replacement(connection, task, changed, "update") }, etag: current.etag };
+}
+
+async function replacement({ payloads }: Connection, task: TaskDefinition, value: unknown, path: string): Promise<Payload> {
+  const written = payloads.write(value, path);
+  const violations = task.executionMetadata && (await parseWithSchema(task.executionMetadata, written.value, path)).violations;
+  if (violations !== undefined) throw invalid(violations, { taskName: task.name });
+  return payloads.encode(written);
+}

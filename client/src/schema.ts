@@ -1,0 +1,73 @@
+// Does a value satisfy a schema, and if not, where?
+//
+// Speaks Standard Schema only, so zod, valibot, arktype and others all fit. A schema that throws or rejects counts as refusing.
+import type { StandardSchemaV1 } from "@standard-schema/spec";
+import { describeThrown, type Violation } from "./errors.js";
+import { joinPath } from "./json.js";
+
+/** A schema of any library that speaks Standard Schema. */
+export type Schema<Input = unknown, Output = Input> = StandardSchemaV1<Input, Output>;
+
+/** The answer of `parseWithSchema`: the parsed value, or what is wrong. */
+export type Parsed<Output> = { readonly value: Output; readonly violations?: undefined } | { readonly violations: readonly Violation[] };
+
+/** Parses a value; never throws. Paths begin with `path`. */
+export async function parseWithSchema<Output>(schema: Schema<unknown, Output>, value: unknown, path: string): Promise<Parsed<Output>> {
+  try {
+    return settle(await validate(schema, value), path);
+  } catch (error) {
+    return { violations: [{ path, message: `its schema threw: ${describeThrown(error).message}` }] };
+  }
+}
+
+/** As `parseWithSchema`, at once; `undefined` if the schema is asynchronous. */
+export function parseAtOnce<Output>(schema: Schema<unknown, Output>, value: unknown, path: string): Parsed<Output> | undefined {
+  try {
+    const result = schema["~standard"].validate(value);
+    if (!(result instanceof Promise)) return settle(result, path);
+    // The value is parsed again where it can be awaited; this answer is not needed.
+    result.catch(() => undefined);
+    return undefined;
+  } catch (error) {
+    return { violations: [{ path, message: `its schema threw: ${describeThrown(error).message}` }] };
+  }
+}
+
+/**
+ * Zod's own `validate` tries at once first, and drops the promise of an asynchronous refinement: when that rejects, Node would end the
+ * process. Its asynchronous entry keeps it.
+ */
+function validate<Output>(
+  schema: Schema<unknown, Output>,
+  value: unknown,
+): StandardSchemaV1.Result<Output> | Promise<StandardSchemaV1.Result<Output>> {
+  return isZod(schema) ? schema.safeParseAsync(value).then(fromZod) : schema["~standard"].validate(value);
+}
+
+type ZodResult<Output> =
+  { readonly success: true; readonly data: Output } | { readonly success: false; readonly error: StandardSchemaV1.FailureResult };
+interface ZodLike<Output> {
+  readonly safeParseAsync: (value: unknown) => Promise<ZodResult<Output>>;
+}
+
+function isZod<Output>(schema: Schema<unknown, Output>): schema is Schema<unknown, Output> & ZodLike<Output> {
+  return schema["~standard"].vendor === "zod" && "safeParseAsync" in schema && typeof schema.safeParseAsync === "function";
+}
+
+function fromZod<Output>(result: ZodResult<Output>): StandardSchemaV1.Result<Output> {
+  return result.success ? { value: result.data } : { issues: result.error.issues };
+}
+
+function settle<Output>(result: StandardSchemaV1.Result<Output>, path: string): Parsed<Output> {
+  if (result.issues === undefined) return { value: result.value };
+  return { violations: result.issues.map((issue) => ({ path: issuePath(path, issue), message: issue.message })) };
+}
+
+function issuePath(path: string, issue: StandardSchemaV1.Issue): string {
+  let full = path;
+  for (const segment of issue.path ?? []) {
+    const key = typeof segment === "object" ? segment.key : segment;
+    full = typeof key === "number" ? `${full}[${String(key)}]` : joinPath(full, String(key));
+  }
+  return full;
+}

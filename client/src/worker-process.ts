@@ -1,0 +1,62 @@
+// What does a running worker have to do with its process?
+//
+// SIGTERM and SIGINT drain it, only while it runs. When user code ends the process by an uncaught error, a monitor says which tasks were
+// running; it changes nothing about what Node does then. Health answers on a port of its own, if wanted.
+import { createServer } from "node:http";
+
+/** Listens for SIGTERM and SIGINT. Returns the function that stops listening. */
+export function onStopSignals(stop: () => void): () => void {
+  const offs = [stopSignals.SIGTERM.add(stop), stopSignals.SIGINT.add(stop)];
+  return () => {
+    for (const off of offs) off();
+  };
+}
+
+/** Is told of an uncaught error just before Node ends the process. Returns the function that stops listening. */
+export function onUncaught(tell: (error: unknown) => void): () => void {
+  return uncaught.add(tell);
+}
+
+/** One listener at the process for all workers in it: Node warns at the eleventh of one kind. There is none while nobody listens. */
+class SharedListener<Value> {
+  readonly #listeners = new Set<(value: Value) => void>();
+  readonly #tell = (value: Value): void => {
+    for (const listener of [...this.#listeners]) listener(value);
+  };
+
+  constructor(private readonly event: "SIGTERM" | "SIGINT" | "uncaughtExceptionMonitor") {}
+
+  add(listener: (value: Value) => void): () => void {
+    // Wrapped, so that the same function added twice is two listeners.
+    const own = (value: Value): void => {
+      listener(value);
+    };
+    if (this.#listeners.size === 0) process.on(this.event, this.#tell);
+    this.#listeners.add(own);
+    return () => {
+      if (this.#listeners.delete(own) && this.#listeners.size === 0) process.off(this.event, this.#tell);
+    };
+  }
+}
+
+const stopSignals = { SIGTERM: new SharedListener<unknown>("SIGTERM"), SIGINT: new SharedListener<unknown>("SIGINT") };
+const uncaught = new SharedListener<unknown>("uncaughtExceptionMonitor");
+
+/** Serves `/livez` (200 while the process runs) and `/readyz` (200 or 503). Returns the function that closes the port. */
+export async function serveHealth(port: number, host: string, ready: () => boolean): Promise<() => void> {
+  const server = createServer((request, response) => {
+    const known = request.url === "/livez" || request.url === "/readyz";
+    const fine = request.url === "/livez" || ready();
+    response
+      .writeHead(known ? (fine ? 200 : 503) : 404, { "content-type": "text/plain" })
+      .end(known ? (fine ? "ok\n" : "not ready\n") : "");
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, resolve);
+  });
+  return () => {
+    server.close();
+    server.closeAllConnections();
+  };
+}

@@ -1,0 +1,252 @@
+// Does the SDK speak gRPC over real sockets: calls, details in trailers, a worker's stream and its end?
+import { createClient, createWorker, defineTask, handle, isTaskFailed, LeaseholdError, type } from "@leasehold/client";
+import type { Any } from "@leasehold/proto/google/protobuf/any";
+import { BadRequest, ErrorInfo, RetryInfo } from "@leasehold/proto/google/rpc/error_details";
+import { Status } from "@leasehold/proto/google/rpc/status";
+import { Task, TaskState } from "@leasehold/proto/leasehold/v1/task";
+import { type SubmitTaskRequest, TaskServiceService, WatchTasksResponse } from "@leasehold/proto/leasehold/v1/task_service";
+import { ServerMessage, VerdictCode, type WorkerMessage, WorkerServiceService } from "@leasehold/proto/leasehold/v1/worker_service";
+import {
+  type handleUnaryCall,
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  status,
+} from "@grpc/grpc-js";
+import { afterEach, describe, expect, it } from "vitest";
+import { json, parsed, rejection } from "./fake-transport.js";
+
+const double = defineTask({
+  name: "double",
+  metadata: type<{ n: number }>(),
+  result: type<{ n: number }>(),
+  errors: { odd: type<{ n: number }>() },
+});
+
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) server.forceShutdown();
+});
+
+/** A server of the given methods on a free port; everything else is UNIMPLEMENTED. */
+async function serve(methods: { task?: Record<string, unknown>; worker?: Record<string, unknown> }): Promise<string> {
+  const server = new Server();
+  servers.push(server);
+  if (methods.task) server.addService(TaskServiceService, methods.task as never);
+  if (methods.worker) server.addService(WorkerServiceService, methods.worker as never);
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
+  });
+  return `127.0.0.1:${String(port)}`;
+}
+
+function detailed(code: status, message: string, details: Any[]): { code: status; details: string; metadata: Metadata } {
+  const metadata = new Metadata();
+  metadata.set("grpc-status-details-bin", Buffer.from(Status.encode({ code, message, details }).finish()));
+  return { code, details: message, metadata };
+}
+
+function any(name: string, value: Uint8Array): Any {
+  return { typeUrl: `type.googleapis.com/google.rpc.${name}`, value: Buffer.from(value) };
+}
+
+/** One task at a time, kept in memory: enough for a submission, its run, and its result. */
+function tinyServer(): {
+  task: Record<string, unknown>;
+  worker: Record<string, unknown>;
+  seen: { hellos: number; metadata: Metadata | undefined };
+} {
+  const tasks = new Map<string, Task>();
+  const watchers = new Set<ServerWritableStream<{ taskIds: string[] }, WatchTasksResponse>>();
+  const seen: { hellos: number; metadata: Metadata | undefined } = { hellos: 0, metadata: undefined };
+  const workers = new Set<ServerDuplexStream<WorkerMessage, ServerMessage>>();
+  const tell = (task: Task): void => {
+    for (const watcher of watchers) {
+      if (watcher.request.taskIds.includes(task.taskId))
+        watcher.write(WatchTasksResponse.create({ updates: [{ taskId: task.taskId, task }] }));
+    }
+  };
+  const lease = (task: Task): void => {
+    const [worker] = workers;
+    if (worker === undefined || task.state !== TaskState.PENDING) return;
+    task.state = TaskState.RUNNING;
+    const { taskId, name, metadata } = task;
+    worker.write(ServerMessage.create({ leases: [{ leaseToken: taskId, taskId, name, metadata: metadata!, attempt: 1, maxAttempts: 5 }] }));
+  };
+  const finish = (task: Task, report: WorkerMessage["reports"][number]): void => {
+    if (report.complete) Object.assign(task, { state: TaskState.COMPLETED, result: report.complete.result });
+    if (report.fail) Object.assign(task, { state: TaskState.FAILED, error: report.fail.error });
+    tell(task);
+  };
+  return {
+    seen,
+    task: {
+      submitTask: ((call, answer) => {
+        seen.metadata = call.metadata;
+        const { taskId, name, metadata } = call.request.task!;
+        const task = Task.create({ taskId, name, state: TaskState.PENDING, metadata: metadata! });
+        tasks.set(taskId, task);
+        answer(null, { task, created: true });
+        lease(task);
+      }) satisfies handleUnaryCall<SubmitTaskRequest, unknown>,
+      getTask: ((call, answer) => answer(null, tasks.get(call.request.task.taskId))) satisfies handleUnaryCall<
+        { task: { taskId: string } },
+        Task
+      >,
+      watchTasks: (call: ServerWritableStream<{ taskIds: string[] }, WatchTasksResponse>) => {
+        watchers.add(call);
+        call.on("cancelled", () => watchers.delete(call));
+        for (const id of call.request.taskIds) tell(tasks.get(id)!);
+      },
+    },
+    worker: {
+      executeTasks: (call: ServerDuplexStream<WorkerMessage, ServerMessage>) => {
+        call.on("data", (message: WorkerMessage) => {
+          if (message.hello) {
+            seen.hellos += 1;
+            workers.add(call);
+            const seconds = (n: number) => ({ seconds: BigInt(n), nanos: 0 });
+            call.write(ServerMessage.create({ welcome: { sessionId: "s1", heartbeatInterval: seconds(5), sessionTtl: seconds(20) } }));
+            for (const task of tasks.values()) lease(task);
+          }
+          if (message.heartbeat) call.write(ServerMessage.create({ heartbeatAnswer: { number: message.heartbeat.number } }));
+          for (const report of message.reports) {
+            finish(tasks.get(report.leaseToken)!, report);
+            const { leaseToken, reportSeq } = report;
+            call.write(ServerMessage.create({ verdicts: [{ leaseToken, reportSeq, code: VerdictCode.RECORDED }] }));
+          }
+          if (message.drain) call.end();
+        });
+        call.on("end", () => {
+          workers.delete(call);
+          call.end();
+        });
+        call.on("cancelled", () => workers.delete(call));
+      },
+    },
+  };
+}
+
+describe("over real sockets", () => {
+  it("submits, runs and returns results and declared errors", async () => {
+    const server = tinyServer();
+    const client = createClient({ address: await serve(server), token: "secret", namespace: "shop" });
+    const worker = createWorker({
+      client,
+      handlers: [handle(double, ({ metadata: { n }, ...ctx }) => (n % 2 === 1 ? ctx.fail("odd", { n }, { retry: false }) : { n: n * 2 }))],
+    });
+    const running = worker.run();
+    await worker.ready();
+    const even = await client.submit(double, { n: 21 * 2 });
+    expect(await even.result({ timeout: "20s" })).toEqual({ n: 84 });
+    const error = await rejection((await client.submit(double, { n: 3 })).result({ timeout: "20s" }));
+    expect(isTaskFailed(error, double) && error.failure).toMatchObject({ code: "odd", data: { n: 3 } });
+    expect(server.seen.metadata?.get("authorization")).toEqual(["Bearer secret"]);
+    expect(server.seen.metadata?.get("leasehold-namespace")).toEqual(["shop"]);
+    await worker.drain();
+    await running;
+    expect(worker.state).toMatchObject({ status: "stopped", heldLeases: 0, running: [] });
+    client.close();
+  });
+
+  it("reads google.rpc details from the trailers of a refused call", async () => {
+    const details = [
+      any("ErrorInfo", ErrorInfo.encode({ reason: "KEY_METADATA_MISMATCH", domain: "leasehold", metadata: {} }).finish()),
+      any(
+        "BadRequest",
+        BadRequest.encode(BadRequest.create({ fieldViolations: [{ field: "task.key", description: "is taken" }] })).finish(),
+      ),
+    ];
+    const refuse: handleUnaryCall<SubmitTaskRequest, unknown> = (_call, answer) =>
+      answer(detailed(status.FAILED_PRECONDITION, "no", details));
+    const client = createClient({ address: await serve({ task: { submitTask: refuse } }) });
+    const error = await rejection(client.submit(double, { n: 1 }));
+    expect(error).toMatchObject({
+      code: "FAILED_PRECONDITION",
+      reason: "KEY_METADATA_MISMATCH",
+      violations: [{ path: "task.key", message: "is taken" }],
+      retryable: false,
+    });
+    client.close();
+  });
+
+  it("tries again when the server asks for it, and says UNAVAILABLE when nobody is there", async () => {
+    let tries = 0;
+    const retryInfo = [any("RetryInfo", RetryInfo.encode({ retryDelay: { seconds: 0n, nanos: 1_000_000 } }).finish())];
+    const busyOnce: handleUnaryCall<SubmitTaskRequest, unknown> = (call, answer) => {
+      tries += 1;
+      if (tries === 1) answer(detailed(status.RESOURCE_EXHAUSTED, "busy", retryInfo));
+      else answer(null, { task: Task.create({ taskId: call.request.task!.taskId, state: TaskState.PENDING }), created: false });
+    };
+    const client = createClient({ address: await serve({ task: { submitTask: busyOnce } }) });
+    expect((await client.submit(double, { n: 1 })).created).toBe(true);
+    expect(tries).toBe(2);
+    client.close();
+    const nobody = createClient({ address: "127.0.0.1:1" });
+    expect((await rejection(nobody.submit(double, { n: 1 }, { timeout: "300ms" }))).code).toMatch(/UNAVAILABLE|DEADLINE_EXCEEDED/);
+    nobody.close();
+  });
+
+  it("goes on to the next address when one is unavailable", async () => {
+    const server = tinyServer();
+    const client = createClient({ addresses: ["127.0.0.1:1", await serve(server), "127.0.0.1:2"] });
+    expect((await client.submit(double, { n: 1 }, { timeout: "20s" })).created).toBe(true);
+    client.close();
+  });
+
+  it("connects again with the same session when the server ends the stream", async () => {
+    const server = tinyServer();
+    const hellos: { sessionId: string; connection: number }[] = [];
+    const { executeTasks } = server.worker as { executeTasks: (call: ServerDuplexStream<WorkerMessage, ServerMessage>) => void };
+    const worker = {
+      executeTasks: (call: ServerDuplexStream<WorkerMessage, ServerMessage>) => {
+        executeTasks(call);
+        call.on("data", ({ hello }: WorkerMessage) => {
+          if (!hello) return;
+          hellos.push({ sessionId: hello.sessionId, connection: hello.connection });
+          if (hellos.length === 1) call.emit("error", { code: status.UNAVAILABLE, details: "draining" });
+        });
+      },
+    };
+    const client = createClient({ address: await serve({ worker }), random: () => 0.01 });
+    const running = createWorker({ client, handlers: [handle(double, ({ metadata }) => metadata)] });
+    const done = running.run();
+    await expect
+      .poll(() => hellos, { timeout: 20_000 })
+      .toEqual([
+        { sessionId: "", connection: 1 },
+        { sessionId: "s1", connection: 2 },
+      ]);
+    await running.drain({ grace: 0 });
+    await done;
+    client.close();
+  });
+
+  it("ends a worker with a clear error when its credentials are refused", async () => {
+    const executeTasks = (call: ServerDuplexStream<WorkerMessage, ServerMessage>): void => {
+      call.on("data", () => call.emit("error", { code: status.UNAUTHENTICATED, details: "unknown token" }));
+    };
+    const client = createClient({ address: await serve({ worker: { executeTasks } }), token: "wrong" });
+    const worker = createWorker({ client, handlers: [handle(double, ({ metadata }) => metadata)] });
+    const error = await rejection(worker.run());
+    expect(LeaseholdError.is(error) && error.code).toBe("UNAUTHENTICATED");
+    expect((await rejection(worker.ready())).code).toBe("UNAUTHENTICATED");
+    client.close();
+  });
+
+  it("keeps a value exactly as it was given, through bytes and back", async () => {
+    const given = { __proto__: null, text: "\u2028 \ud83d\ude00 \u0000", nested: [[[1e300, -0.1, 9007199254740991]]] };
+    const echo = defineTask({ name: "echo", metadata: type<{ [key: string]: unknown }>() });
+    let stored: unknown;
+    const keep: handleUnaryCall<SubmitTaskRequest, unknown> = (call, answer) => {
+      stored = parsed(call.request.task!.metadata);
+      answer(null, { task: Task.create({ taskId: call.request.task!.taskId, state: TaskState.PENDING }), created: true });
+    };
+    const client = createClient({ address: await serve({ task: { submitTask: keep } }) });
+    await client.submit(echo, given);
+    expect(stored).toEqual(parsed(json(given)));
+    client.close();
+  });
+});

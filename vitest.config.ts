@@ -1,0 +1,73 @@
+// How are the tests run? Every package from its TypeScript sources, as one copy, so that no test passes on yesterday's build.
+// Three projects, one after another: unit (nothing outside the process), postgres (a shared embedded Postgres), e2e (real processes, one at a time).
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { defineConfig } from "vitest/config";
+
+const ROOT = import.meta.dirname;
+const PACKAGES = ["proto", "client", "server", "testing"];
+
+interface Alias {
+  find: RegExp;
+  replacement: string;
+}
+
+/** Turns each entry of a package's `exports` from what is built (`./dist/x.js`) to what is written (`src/x.ts`). */
+function sourceAliases(folder: string): Alias[] {
+  const manifest = join(ROOT, folder, "package.json");
+  if (!existsSync(manifest)) return [];
+  const { name, exports } = JSON.parse(readFileSync(manifest, "utf8")) as {
+    name: string;
+    exports: Record<string, string | { default: string }>;
+  };
+  const listed = Object.entries(exports).flatMap(([entry, target]) => {
+    const built = typeof target === "string" ? target : target.default;
+    if (!built.startsWith("./dist/")) return [];
+    const source = join(ROOT, folder, built.replace("./dist/", "src/").replace(/\.js$/, ".ts")).replace("*", "$1");
+    const pattern = `${name}${entry.slice(1)}`.replaceAll(".", "\\.").replace("*", "(.+)");
+    return [{ find: new RegExp(`^${pattern}$`), replacement: source }];
+  });
+  // Tests also reach what a package keeps to itself: `@leasehold/server/domain/retry`.
+  return [...listed, { find: new RegExp(`^${name}/(?!.*\\.binpb$)(.+)$`), replacement: join(ROOT, folder, "src/$1.ts") }];
+}
+
+const POSTGRES = "test/support/global-postgres.ts";
+
+export default defineConfig({
+  resolve: { alias: PACKAGES.flatMap(sourceAliases) },
+  test: {
+    pool: "forks",
+    maxWorkers: 2,
+    testTimeout: 30_000,
+    hookTimeout: 120_000,
+    teardownTimeout: 30_000,
+    // A flake is a bug.
+    retry: 0,
+    projects: [
+      {
+        extends: true,
+        test: { name: "unit", include: ["test/house.test.ts", "test/unit/**/*.test.ts"], sequence: { groupOrder: 0 } },
+      },
+      {
+        extends: true,
+        test: {
+          name: "postgres",
+          include: ["test/{integration,model,conformance}/**/*.test.ts"],
+          globalSetup: POSTGRES,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "e2e",
+          include: ["test/{e2e,fault}/**/*.test.ts"],
+          globalSetup: POSTGRES,
+          maxWorkers: 1,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
+  },
+});
