@@ -1,5 +1,6 @@
 // How are the tests run? Every package from its TypeScript sources, as one copy, so that no test passes on yesterday's build.
-// Three projects, one after another: unit (nothing outside the process), postgres (a shared embedded Postgres), e2e (real processes, one at a time).
+// Four projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
+// that rechecks less), e2e (real processes, one at a time).
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
@@ -54,6 +55,15 @@ export default defineConfig({
           name: "postgres",
           include: ["test/{integration,model,conformance}/**/*.test.ts"],
           globalSetup: POSTGRES,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "postgres-17",
+          include: ["test/integration/races*.test.ts", "test/integration/storage/{apply-decisions,lease-tasks,sessions}.test.ts"],
+          globalSetup: "test/support/old-postgres.ts",
           sequence: { groupOrder: 1 },
         },
       },

@@ -15,7 +15,10 @@ CREATE TABLE sessions (
   create_time timestamptz NOT NULL,
   end_time timestamptz,
   server_id uuid NOT NULL,
+  -- As the last heartbeat said; 0 while it drains.
   slots integer NOT NULL,
+  -- Slots of single task names, as JSON text: pairs; null where it has none.
+  own_slots text,
   -- True for sessions of LeaseTasks, which have no stream.
   unary boolean NOT NULL,
   worker_name text NOT NULL,

@@ -36,7 +36,9 @@ export function parseTime(text: string, nowMs = Date.now()): Timestamp {
   const [, day = "", minute = "", second = ":00", fraction = "", zone = ""] = match ?? [];
   const ms = Date.parse(`${day}T${minute}${second}${zone.toUpperCase()}`);
   if (match === null || Number.isNaN(ms)) {
-    throw new InvalidArgumentError("It must be a time with its zone, such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00, or a delay such as +5m.");
+    throw new InvalidArgumentError(
+      "It must be a time with its zone, such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00, or a delay such as +5m.",
+    );
   }
   return { ...timestamp(ms), nanos: Number(fraction.padEnd(9, "0")) };
 }
@@ -88,7 +90,7 @@ async function readBytes(source: string, stdin: Readable): Promise<Buffer> {
   try {
     return await readFile(source.slice(1));
   } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : String((error as Error).message);
+    const why = (error as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (error as Error).message;
     throw new CommandError(exitCodes.usage, `Cannot read ${source.slice(1)}: ${why}.`);
   }
 }

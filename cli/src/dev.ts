@@ -32,6 +32,9 @@ const startPatienceMs = 3_000;
 // Nobody has chosen the database when settings are checked; they are checked first, so that a typing error starts nothing.
 const undecidedUrl = "postgresql://embedded";
 
+// Where the client verbs look without being told.
+const defaultAddress = "127.0.0.1:7410";
+
 type Undo = () => Promise<void>;
 
 function bindFailure(host: string, port: number): Promise<string | undefined> {
@@ -44,10 +47,11 @@ function bindFailure(host: string, port: number): Promise<string | undefined> {
 
 function portRefusal(code: string, where: string, runningPid: number | undefined): DevError {
   const other = where.replace(/\d+$/, (port) => String(Number(port) + 1));
-  if (runningPid !== undefined)
+  if (runningPid !== undefined) {
     return new DevError(
-      `Leasehold is already running here on ${where} (pid ${runningPid}); use it, or stop it first with: kill ${runningPid}`,
+      `Leasehold is already running in this project (pid ${runningPid}); use it, or stop it first with: kill ${runningPid}`,
     );
+  }
   if (code === "EADDRINUSE")
     return new DevError(
       `${where} is already in use by another program; stop that one, or choose another port: LEASEHOLD_LISTEN=${other} npm start`,
@@ -76,6 +80,7 @@ function banner(address: string, postgres: EmbeddedPostgres | undefined): string
       : "";
   const database =
     postgres === undefined ? "yours, from LEASEHOLD_DATABASE_URL" : `embedded (pid ${postgres.pid}), data in ${postgres.dataDir}${moved}`;
+  const elsewhere = address === defaultAddress ? "" : ` --address ${address}`;
   return [
     "",
     `Leasehold is ready on ${address}`,
@@ -84,8 +89,8 @@ function banner(address: string, postgres: EmbeddedPostgres | undefined): string
     ...(postgres === undefined ? [] : [`             psql '${postgres.url}'`]),
     `  Worker     ${demoTaskNames.join(", ")}`,
     "",
-    `  Try        npx leasehold submit demo.count --metadata '{"to":10}' --watch`,
-    "             npx leasehold list",
+    `  Try        npx leasehold submit demo.count --metadata '{"to":10}' --watch${elsewhere}`,
+    `             npx leasehold list${elsewhere}`,
     "",
     "  Ctrl-C stops everything.",
     "",

@@ -13,7 +13,8 @@ export interface FailureText {
 
 /** Whatever was thrown, for a person. `address` names the server in sentences about it. */
 export function failureText(thrown: unknown, address: string): FailureText {
-  if (thrown instanceof CommandError) return { exitCode: thrown.exitCode, lines: [thrown.message, ...thrown.details.map((line) => `  ${line}`)] };
+  if (thrown instanceof CommandError)
+    return { exitCode: thrown.exitCode, lines: [thrown.message, ...thrown.details.map((line) => `  ${line}`)] };
   if (LeaseholdError.is(thrown)) return callFailure(thrown, address);
   const stack = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
   return { exitCode: exitCodes.bug, lines: ["This is a bug in Leasehold; please report it with what follows.", stack] };

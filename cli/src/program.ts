@@ -1,10 +1,8 @@
 // What is the whole command? The verbs in the order that one learns them, the help, and what becomes of a verb that ends or fails.
 import { readFileSync } from "node:fs";
-import type { Readable } from "node:stream";
 import { Command, CommanderError } from "commander";
 import { exitCodes, type ExitCode } from "./exit-codes.js";
 import { failureText } from "./failure-text.js";
-import type { Screen } from "./output/screen.js";
 import type { VerbContext } from "./verb-context.js";
 import { addCancel } from "./verbs/cancel.js";
 import { addDemo } from "./verbs/demo.js";
@@ -31,11 +29,11 @@ Exit codes:
 
 \`leasehold VERB --help\` says more about each. The whole manual is docs/cli.md.`;
 
-/** What the command runs in. */
-export type Surroundings = Pick<VerbContext, "screen" | "env" | "stdin">;
-
 /** Runs a command line. @returns the exit code; after \`serve\` and \`dev\` the process goes on until it is asked to stop. */
-export async function runCommandLine(args: readonly string[], surroundings: { screen: Screen; env: VerbContext["env"]; stdin: Readable }): Promise<ExitCode> {
+export async function runCommandLine(
+  args: readonly string[],
+  surroundings: Pick<VerbContext, "screen" | "env" | "stdin">,
+): Promise<ExitCode> {
   let exitCode: ExitCode = exitCodes.ok;
   let address = "127.0.0.1:7410";
   const context: VerbContext = {
@@ -56,8 +54,8 @@ export async function runCommandLine(args: readonly string[], surroundings: { sc
   }
 }
 
-/** The command with all its verbs; exported for tests. */
-export function createProgram(context: VerbContext): Command {
+/** The command with all its verbs. */
+function createProgram(context: VerbContext): Command {
   const { screen } = context;
   const write = (to: (line: string) => void) => (text: string) => to(text.replace(/\n$/, ""));
   const program = new Command("leasehold")
@@ -65,7 +63,11 @@ export function createProgram(context: VerbContext): Command {
     .version(version(), "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help")
     .helpCommand("help [verb]", "print the help of a verb")
-    .configureOutput({ writeOut: write(screen.print), writeErr: write(screen.remark), outputError: (text, out) => out(text.replace(/^error: /, "leasehold: ")) })
+    .configureOutput({
+      writeOut: write(screen.print),
+      writeErr: write(screen.remark),
+      outputError: (text, out) => out(text.replace(/^error: /, "leasehold: ")),
+    })
     .exitOverride()
     .showHelpAfterError("(`leasehold help`, and the verb, says what is possible)")
     .addHelpText("after", AFTER);

@@ -1,7 +1,14 @@
 // How does a verb talk to a server? Through the transport of the SDK, with the generated messages as they are: nothing is parsed or defaulted on the way.
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createClient, LeaseholdError, type OutgoingStream, type StreamEvents, type StreamMethod, type UnaryMethod } from "@leasehold/client";
+import {
+  createClient,
+  LeaseholdError,
+  type OutgoingStream,
+  type StreamEvents,
+  type StreamMethod,
+  type UnaryMethod,
+} from "@leasehold/client";
 import { Option, type Command } from "commander";
 import { parseDurationMs } from "./arguments.js";
 import { CommandError } from "./command-error.js";

@@ -20,7 +20,8 @@ export function serverFailure(thrown: unknown): unknown {
   if (!(thrown instanceof Error)) return thrown;
   if (thrown instanceof ConfigError) return configFailure(thrown.problems);
   if (thrown instanceof MigrationError) return new CommandError(exitCodes.refused, thrown.message);
-  if (thrown.name === "ListenError") return new CommandError(exitCodes.refused, `The server ${thrown.message}; choose another address with LEASEHOLD_LISTEN.`);
+  if (thrown.name === "ListenError")
+    return new CommandError(exitCodes.refused, `The server ${thrown.message}; choose another address with LEASEHOLD_LISTEN.`);
   const database = databaseReason(thrown);
   if (database === undefined) return thrown;
   return new CommandError(exitCodes.unavailable, `Cannot use the database of LEASEHOLD_DATABASE_URL: ${database}.`);

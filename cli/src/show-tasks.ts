@@ -60,7 +60,9 @@ function printOnce(line: string, taskId: string, lastLines: Map<string, string>,
 function onInterrupt(taskIds: readonly string[], screen: Screen): () => void {
   const stop = (exitCode: ExitCode) => () => {
     const ids = taskIds.join(" ");
-    screen.remark(`Stopped watching; the task goes on. Watch it again with: leasehold watch ${ids}, or end it with: leasehold cancel ${taskIds[0] ?? ""}`);
+    screen.remark(
+      `Stopped watching; the task goes on. Watch it again with: leasehold watch ${ids}, or end it with: leasehold cancel ${taskIds[0] ?? ""}`,
+    );
     process.exit(exitCode);
   };
   const [interrupted, terminated] = [stop(exitCodes.interrupted), stop(exitCodes.terminated)];

@@ -25,7 +25,11 @@ export function outputOption(json: string): Option {
 }
 
 /** Runs the body of a client verb with a connection that is closed afterwards. */
-export async function withServer(context: VerbContext, options: ServerOptions, body: (server: ServerConnection) => Promise<ExitCode>): Promise<void> {
+export async function withServer(
+  context: VerbContext,
+  options: ServerOptions,
+  body: (server: ServerConnection) => Promise<ExitCode>,
+): Promise<void> {
   context.talksTo(options.address);
   const server = connect(options);
   try {

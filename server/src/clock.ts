@@ -4,6 +4,11 @@
 /** Longest delay that a timer of Node holds; longer ones are chained. */
 const MAX_TIMER_MS = 2_147_000_000;
 
+/** How long a reading of the database's clock is trusted over later, lower ones. */
+const READING_MS = 10_000;
+/** A reading that is this much lower is no late answer: the database's clock was set back. */
+const STEP_US = 1_000_000;
+
 /** A timer that was set. */
 export interface Timer {
   cancel(): void;
@@ -29,15 +34,35 @@ export interface Clock {
 export function systemClock(): Clock {
   // Until the first reading the machine's own clock has to do; nothing is stored before.
   let offsetUs = Date.now() * 1000 - performance.now() * 1000;
+  const read = highestReading();
   return {
     nowUs: () => Math.round(performance.now() * 1000 + offsetUs),
     observe: (databaseNowUs) => {
-      offsetUs = databaseNowUs - performance.now() * 1000;
+      const nowMs = performance.now();
+      offsetUs = read(databaseNowUs - nowMs * 1000, nowMs);
     },
     monotonicMs: () => performance.now(),
     after: (delayMs, callback) => chainedTimer(Math.max(delayMs, 0), callback),
     soon: (callback) => void setImmediate(callback),
     chance: () => Math.random(),
+  };
+}
+
+/**
+ * Makes the judge of readings, each an offset between two clocks. A reading is never ahead of the database, only behind by the time that
+ * its answer took, so the highest of the last seconds is the truest: with the latest one a slow answer would make delays end early.
+ */
+export function highestReading(): (offsetUs: number, nowMs: number) => number {
+  let before = Number.NEGATIVE_INFINITY;
+  let recent = Number.NEGATIVE_INFINITY;
+  let sinceMs = Number.NEGATIVE_INFINITY;
+  return (offsetUs, nowMs) => {
+    if (Math.max(before, recent) - offsetUs > STEP_US || nowMs - sinceMs > 2 * READING_MS) {
+      [before, recent, sinceMs] = [offsetUs, offsetUs, nowMs];
+    } else if (nowMs - sinceMs > READING_MS) {
+      [before, recent, sinceMs] = [recent, offsetUs, nowMs];
+    } else recent = Math.max(recent, offsetUs);
+    return Math.max(before, recent);
   };
 }
 

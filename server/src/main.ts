@@ -132,7 +132,7 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
   const writes = new Batcher<Decision, boolean>(clock, writeLimits, (decisions) => storage.applyDecisions(decisions));
   const reports = new Reports(clock, storage, writes, announcements, config.limits.payloadBytes, failed);
   const progress = new ProgressBoard(clock, storage, (taskIds) => {
-    for (const taskId of taskIds) watch.changed(taskId);
+    for (const taskId of taskIds) watch.progressed(taskId);
   });
   const sessionSettings = { defaultTtlUs: config.session.ttlDefaultUs, reconnectAfterUs: RECONNECT_AFTER_US };
   const workers: ConnectedWorkers = new ConnectedWorkers(clock, storage, sessionSettings, reports, announcements, progress, failed);

@@ -105,7 +105,7 @@ describe.concurrent("an outcome that never reached its server", () => {
     stage.proxy.blackHole("to-target");
     open();
     await eventually(
-      () => existsSync(join(scene.folder, id)) && unacknowledged(stage.worker),
+      async () => (existsSync(join(scene.folder, id)) ? unacknowledged(stage.worker) : 0),
       (found) => found === 1,
       "the outcome waits for its verdict",
     );

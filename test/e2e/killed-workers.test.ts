@@ -47,7 +47,8 @@ describe.concurrent("a worker killed in the middle of a task", () => {
     await proceedUntil(`phase ${task.id} 12`, () => worker.said());
     expect(await task.result({ timeout: "20s" })).toEqual({ sum: 78 });
     expect(await task.snapshot()).toMatchObject({ state: "completed", attempt: 1, lostLeases: 0 });
-    expect((await scene.timeline(task.id)).filter((type) => type === "LEASE_LOST")).toHaveLength(5);
+    // After phase 6 it suspends; whether the kill comes before that is chance.
+    expect((await scene.timeline(task.id)).filter((type) => type === "LEASE_LOST").length).toBeOneOf([4, 5]);
 
     async function proceedUntil(line: string, said: () => string): Promise<void> {
       await eventually(
@@ -61,74 +62,82 @@ describe.concurrent("a worker killed in the middle of a task", () => {
     }
   });
 
-  test("leaves its tasks to those who handle them: names that nobody handles wait and block nobody", { timeout: 60_000 }, async ({ scene }) => {
-    const server = await scene.server();
-    const client = scene.client(server.address);
-    const knowing = await scene.worker({ addresses: [server.address], name: "knowing", tasks: [count.name] });
-    const other = await scene.worker({ addresses: [server.address], name: "other", tasks: [quick.name] });
-    const counted = await client.submitMany(
-      count,
-      Array.from({ length: 5 }, () => ({ metadata: { to: 40, stepMs: 100 } })),
-    );
-    for (const { id } of counted) await knowing.hears("checkpointed", id);
-    const unknown = await client.submitMany(
-      mark,
-      Array.from({ length: 5 }, () => ({ metadata: { folder: scene.folder } })),
-    );
-    await knowing.kill();
-    for (const task of counted) {
-      const lost = await eventually(
-        () => task.snapshot(),
-        ({ state }) => state === "pending",
-        "the lease is lost",
+  test(
+    "leaves its tasks to those who handle them: names that nobody handles wait and block nobody",
+    { timeout: 60_000 },
+    async ({ scene }) => {
+      const server = await scene.server();
+      const client = scene.client(server.address);
+      const knowing = await scene.worker({ addresses: [server.address], name: "knowing", tasks: [count.name] });
+      const other = await scene.worker({ addresses: [server.address], name: "other", tasks: [quick.name] });
+      const counted = await client.submitMany(
+        count,
+        Array.from({ length: 5 }, () => ({ metadata: { to: 40, stepMs: 100 } })),
       );
-      expect(lost).toMatchObject({ pendingReason: "lease_lost", attempt: 1, lostLeases: 1 });
-    }
-    // Work that somebody handles is not held up by what waits.
-    const neighbour = await client.submit(quick, { n: 1 });
-    expect(await neighbour.result({ timeout: "5s" })).toEqual({ n: 1, worker: "other" });
-    for (const task of unknown)
-      expect(await task.snapshot()).toMatchObject({ state: "pending", pendingReason: "new", fencingToken: 0n, lostLeases: 0 });
-    expect(other.said()).not.toContain(unknown[0]!.id);
+      for (const { id } of counted) await knowing.hears("checkpointed", id);
+      const unknown = await client.submitMany(
+        mark,
+        Array.from({ length: 5 }, () => ({ metadata: { folder: scene.folder } })),
+      );
+      await knowing.kill();
+      for (const task of counted) {
+        const lost = await eventually(
+          () => task.snapshot(),
+          ({ state }) => state === "pending",
+          "the lease is lost",
+        );
+        expect(lost).toMatchObject({ pendingReason: "lease_lost", attempt: 1, lostLeases: 1 });
+      }
+      // Work that somebody handles is not held up by what waits.
+      const neighbour = await client.submit(quick, { n: 1 });
+      expect(await neighbour.result({ timeout: "5s" })).toEqual({ n: 1, worker: "other" });
+      for (const task of unknown)
+        expect(await task.snapshot()).toMatchObject({ state: "pending", pendingReason: "new", fencingToken: 0n, lostLeases: 0 });
+      expect(other.said()).not.toContain(unknown[0]!.id);
 
-    await scene.worker({ addresses: [server.address], name: "third", tasks: [count.name, mark.name] });
-    for (const task of unknown) expect((await task.result({ timeout: "10s" })).worker).toBe("third");
-    for (const task of counted) await task.cancel({ grace: 0 });
-  });
+      await scene.worker({ addresses: [server.address], name: "third", tasks: [count.name, mark.name] });
+      for (const task of unknown) expect((await task.result({ timeout: "10s" })).worker).toBe("third");
+      for (const task of counted) await task.cancel({ grace: 0 });
+    },
+  );
 });
 
 describe.concurrent("a worker frozen for longer than its session TTL", () => {
-  test("finds that its leases are another's: its outcomes are refused and its handlers are told to stop", { timeout: 60_000 }, async ({ scene }) => {
-    const server = await scene.server();
-    const client = scene.client(server.address);
-    const frozen = await scene.worker({ addresses: [server.address], name: "frozen" });
-    const short = await client.submit(mark, { folder: scene.folder, forMs: 1_000 });
-    const long = await client.submit(ending, { how: "result" });
-    const firstBegan = await frozen.hears("began", short.id);
-    await frozen.hears("began", long.id);
-    frozen.signal("SIGSTOP");
-    const second = await scene.worker({ addresses: [server.address], name: "second" });
-    expect(fencing(await second.hears("began", short.id))).toBeGreaterThan(fencing(firstBegan));
-    await second.hears("began", long.id);
-    expect((await short.result({ timeout: "20s" })).worker).toBe("second");
-    const before = [await short.snapshot(), await long.snapshot()];
-    expect(before).toMatchObject([{ state: "completed" }, { state: "running", workerName: "second" }]);
+  test(
+    "finds that its leases are another's: its outcomes are refused and its handlers are told to stop",
+    { timeout: 60_000 },
+    async ({ scene }) => {
+      const server = await scene.server();
+      const client = scene.client(server.address);
+      const frozen = await scene.worker({ addresses: [server.address], name: "frozen" });
+      const short = await client.submit(mark, { folder: scene.folder, forMs: 1_000 });
+      const long = await client.submit(ending, { how: "result" });
+      const firstBegan = await frozen.hears("began", short.id);
+      await frozen.hears("began", long.id);
+      frozen.signal("SIGSTOP");
+      const second = await scene.worker({ addresses: [server.address], name: "second" });
+      expect(fencing(await second.hears("began", short.id))).toBeGreaterThan(fencing(firstBegan));
+      await second.hears("began", long.id);
+      expect((await short.result({ timeout: "20s" })).worker).toBe("second");
+      const before = [await short.snapshot(), await long.snapshot()];
+      expect(before).toMatchObject([{ state: "completed" }, { state: "running", workerName: "second" }]);
 
-    frozen.signal("SIGCONT");
-    // Whether the clock or the server says it first is a matter of milliseconds.
-    expect(await frozen.hears("signal", long.id)).toMatch(/^(?:lease_lost|disconnected)$/);
-    await frozen.hears("ended", long.id);
-    for (const { id } of [short, long]) {
-      await frozen.waitFor(new RegExp(`(?:outcome was not recorded: LEASE_LOST|is not reported: its lease is gone).*taskId=${id}`));
-    }
-    const after = [await short.snapshot(), await long.snapshot()];
-    expect(after.map(({ etag }) => etag)).toEqual(before.map(({ etag }) => etag));
-    expect(after[0]).toMatchObject({ result: { worker: "second" }, workerName: "second" });
-    // It is a worker like any other again.
-    await second.kill();
-    const next = await client.submit(quick, { n: 2 });
-    expect(await next.result({ timeout: "15s" })).toEqual({ n: 2, worker: "frozen" });
-  });
+      frozen.signal("SIGCONT");
+      // Whether the clock or the server says it first is a matter of milliseconds.
+      expect(await frozen.hears("signal", long.id)).toMatch(/^(?:lease_lost|disconnected)$/);
+      await frozen.hears("ended", long.id);
+      for (const { id } of [short, long]) {
+        await frozen.waitFor(new RegExp(`(?:outcome was not recorded: LEASE_LOST|is not reported: its lease is gone).*taskId=${id}`));
+      }
+      const after = [await short.snapshot(), await long.snapshot()];
+      expect(after.map(({ etag }) => etag)).toEqual(before.map(({ etag }) => etag));
+      expect(after[0]).toMatchObject({ result: { worker: "second" }, workerName: "second" });
+      // It is a worker like any other again.
+      await second.kill();
+      const next = await client.submit(quick, { n: 2 });
+      expect(await next.result({ timeout: "15s" })).toEqual({ n: 2, worker: "frozen" });
+    },
+  );
 
   test("goes on with what nobody took meanwhile", { timeout: 60_000 }, async ({ scene }) => {
     const server = await scene.server();

@@ -3,7 +3,6 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, it, onTestFailed } from "vitest";
 import { FinishReason, type Task, TaskState } from "@leasehold/proto/leasehold/v1/task";
-import { TaskEventType } from "@leasehold/proto/leasehold/v1/task_service";
 import { environment, startProcess, type StartedProcess } from "../support/child-process.js";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.js";
 import { preparePython, pythonWorkerFolder, type Python } from "../support/python.js";
@@ -78,17 +77,11 @@ function hasCheckpoints(count: number): (task: Task) => boolean {
 
 const isRunning = (task: Task): boolean => task.state === TaskState.RUNNING;
 
-async function eventTypes(client: TaskClient, task: Task): Promise<string[]> {
-  return (await client.events(task.taskId)).map(({ type }) => TaskEventType[type]);
-}
-
-/** Expects that it was counted to the end, under one lease. */
-async function expectCountedUnderOneLease(client: TaskClient, { taskId }: Task, to: number): Promise<void> {
-  const task = await client.wait(taskId);
+/** Expects that it was counted to the end, under the one lease that it had `before`. */
+async function expectCountedUnderOneLease(client: TaskClient, before: Task, to: number): Promise<void> {
+  const task = await client.wait(before.taskId);
   expect([TaskState[task.state], jsonOf(task.result)]).toEqual(["COMPLETED", { counted: to }]);
-  expect([task.fencingToken, task.lostLeases, task.checkpointCount]).toEqual([1n, 0, BigInt(to)]);
-  const types = await eventTypes(client, task);
-  expect(types.filter((type) => type === "LEASED" || type === "FINISHED")).toEqual(["LEASED", "FINISHED"]);
+  expect([task.fencingToken, task.lostLeases, task.checkpointCount]).toEqual([before.fencingToken, 0, BigInt(to)]);
 }
 
 describe("a raw Python worker", () => {
@@ -131,10 +124,10 @@ describe("a raw Python worker", () => {
     startWorker(server.address);
     const task = await client.wait(taskId);
     expect([TaskState[task.state], jsonOf(task.result)]).toEqual(["COMPLETED", { counted: 30 }]);
-    expect([task.attempt, task.fencingToken, task.workerName === before.workerName]).toEqual([1, 2n, false]);
+    expect([task.attempt, task.fencingToken]).toEqual([1, before.fencingToken + 1n]);
+    expect(task.workerName).not.toBe(before.workerName);
     // Each number was saved once: what the first worker had counted was not counted again.
     expect(task.checkpointCount).toBe(30n);
-    expect(await eventTypes(client, task)).toContain("LEASE_LOST");
   });
 
   it("reports progress on its way", async () => {
@@ -162,7 +155,6 @@ describe("a raw Python worker", () => {
     const task = await client.wait(taskId);
     expect([TaskState[task.state], FinishReason[task.finishReason], task.attempt]).toEqual(["FAILED", "MAX_ATTEMPTS", 3]);
     expect([task.error?.code, task.error?.message]).toEqual(["boom", "attempt 3 failed, as asked"]);
-    expect((await eventTypes(client, task)).filter((type) => type === "ATTEMPT_FAILED")).toHaveLength(2);
   });
 
   it("is not tried again when it says so, nor when a handler raises and no attempt is left", async () => {
@@ -181,17 +173,17 @@ describe("a raw Python worker", () => {
     await client.cancel(taskId, "not needed any more");
     const task = await client.wait(taskId);
     expect(performance.now() - begun).toBeLessThan(2_000);
-    expect([TaskState[task.state], task.error?.message]).toEqual(["CANCELLED", "stopped when asked to"]);
+    expect([TaskState[task.state], FinishReason[task.finishReason]]).toEqual(["CANCELLED", "CANCEL_REQUESTED"]);
   });
 
   it("drains on SIGTERM: finishes what it holds, takes nothing more and ends with code 0", async () => {
     const { worker, client } = await startAll();
-    const counting = await submitCount(client, 15);
-    await client.wait(counting.taskId, hasCheckpoints(1));
+    const { taskId } = await submitCount(client, 15);
+    await client.wait(taskId, hasCheckpoints(1));
     worker.child.kill("SIGTERM");
-    // One checkpoint later the drain has arrived: both travel on the same stream, in order.
-    const { checkpointCount } = await client.get(counting.taskId);
-    await client.wait(counting.taskId, (task) => task.checkpointCount > checkpointCount + 2n);
+    // Some checkpoints later the drain has arrived: both travel on one stream, in order.
+    const counting = await client.get(taskId);
+    await client.wait(taskId, (task) => task.checkpointCount > counting.checkpointCount + 2n);
     const left = await client.submit({ name: "py.echo" });
     expect(await worker.ended).toBe(0);
     await expectCountedUnderOneLease(client, counting, 15);
@@ -212,8 +204,8 @@ describe("a raw Python worker", () => {
 describe("when servers go", () => {
   it("comes back to one that was killed and restarted, and the task completes once", async () => {
     const { server, worker, client } = await startAll();
-    const task = await submitCount(client, 40);
-    await client.wait(task.taskId, hasCheckpoints(3));
+    const { taskId } = await submitCount(client, 40);
+    const task = await client.wait(taskId, hasCheckpoints(3));
     await server.kill();
     await worker.waitFor(/connecting again/);
     await startServer({ listen: server.address });
@@ -222,8 +214,8 @@ describe("when servers go", () => {
 
   it("keeps an outcome that nobody answered and sends it to the next server", async () => {
     const { server, worker, client } = await startAll();
-    const task = await submitCount(client, 5, 200);
-    await client.wait(task.taskId, hasCheckpoints(1));
+    const { taskId } = await submitCount(client, 5, 200);
+    const task = await client.wait(taskId, hasCheckpoints(1));
     await server.kill();
     // The handler ends while no server is there: five steps of 200 ms, a reconnect within a second each.
     await worker.waitFor(/(?:connecting again[^]*){4}/);
@@ -235,8 +227,8 @@ describe("when servers go", () => {
     const [first, second] = [await startServer(), await startServer()];
     startWorker(first.address, second.address);
     const client = connect(second.address);
-    const task = await submitCount(client, 40);
-    await client.wait(task.taskId, hasCheckpoints(3));
+    const { taskId } = await submitCount(client, 40);
+    const task = await client.wait(taskId, hasCheckpoints(3));
     expect(await first.stop()).toBe(0);
     await expectCountedUnderOneLease(client, task, 40);
   });

@@ -15,9 +15,9 @@ interface Pair {
 }
 
 /** Two servers and one worker that knows both. */
-async function pair(scene: Scene): Promise<Pair> {
+async function pair(scene: Scene, sessionTtl: `${number}s` = "15s"): Promise<Pair> {
   const [one, other] = await Promise.all([scene.server(), scene.server()]);
-  const worker = await scene.worker({ addresses: [one.address, other.address], name: "mover", sessionTtl: "15s" });
+  const worker = await scene.worker({ addresses: [one.address, other.address], name: "mover", sessionTtl });
   const [row] = await scene.rows("SELECT s.server_id::text AS id FROM leasehold.sessions s");
   const home = one.log().includes(String(row?.["id"])) ? one : other;
   return { first: home, second: home === one ? other : one, worker };
@@ -95,24 +95,24 @@ describe.concurrent("a worker that knows two servers", () => {
 
 describe.concurrent("what is said at one of two servers", () => {
   test("is heard at the other: a cancel reaches the handler, and its end the waiter", { timeout: 60_000 }, async ({ scene }) => {
-    const { first, second, worker } = await pair(scene);
+    // Its heartbeats are 15 s apart: what it hears before comes from the other server's hint.
+    const { first, second, worker } = await pair(scene, "60s");
     const here = scene.client(first.address);
     const there = scene.client(second.address);
     const task = await here.submit(ending, { how: "abort" });
     await worker.hears("began", task.id);
-    // Once the servers know of each other hints go out; they look every half second.
     const ended = there.handle(ending, { id: task.id }).outcome({ timeout: "30s" });
     const askedMs = performance.now();
     await there.handle({ id: task.id }).cancel({ reason: "superseded", grace: "20s" });
     expect(await worker.hears("signal", task.id)).toBe("cancelled");
-    // A second while notifications work; the heartbeat, 3.75 s here, would be the other way. Generous: processes are slow to be scheduled.
-    expect(performance.now() - askedMs).toBeLessThan(3_000);
+    expect(performance.now() - askedMs).toBeLessThan(5_000);
     expect(await ended).toMatchObject({ state: "cancelled", finishReason: "cancel_requested", reason: "superseded" });
   });
 
   test("wakes a worker at the other", { timeout: 60_000 }, async ({ scene }) => {
     const { second, worker } = await pair(scene);
     const client = scene.client(second.address);
-    for (const n of [1, 2, 3, 4, 5]) expect(await (await client.submit(quick, { n })).result({ timeout: "15s" })).toEqual({ n, worker: worker.name });
+    for (const n of [1, 2, 3, 4, 5])
+      expect(await (await client.submit(quick, { n })).result({ timeout: "15s" })).toEqual({ n, worker: worker.name });
   });
 });

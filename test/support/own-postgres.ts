@@ -12,6 +12,8 @@ export interface OwnPostgresOptions {
   durable?: boolean;
   /** Postgres settings on top. */
   settings?: Record<string, string>;
+  /** A package with the programs of another version; default the installed one. */
+  packageDir?: string;
   /** A folder to start on again; default a new temporary one, removed by `remove()`. */
   dataDir?: string;
 }
@@ -61,7 +63,8 @@ async function temporaryFolder(durable: boolean): Promise<string> {
 export async function startOwnPostgres(options: OwnPostgresOptions = {}): Promise<OwnPostgres> {
   const dataDir = options.dataDir ?? (await temporaryFolder(options.durable === true));
   const settings = { max_connections: "200", ...(options.durable === true ? {} : fast), ...options.settings };
-  const postgres = await startEmbeddedPostgres({ dataDir, settings });
+  const { packageDir } = options;
+  const postgres = await startEmbeddedPostgres({ dataDir, settings, ...(packageDir === undefined ? {} : { packageDir }) });
   return {
     ...postgres,
     remove: async () => {

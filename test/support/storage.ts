@@ -108,7 +108,7 @@ export function helloOf(fields: Partial<SessionHello> = {}): SessionHello {
     handlers: [],
     labels: new Map<string, string>(),
   };
-  return { namespace: "default", ...worker, slots: 10, ttlUs: 20 * SECOND, connection: 1, unary: false, ...fields };
+  return { namespace: "default", ...worker, slots: 10, ownSlots: new Map(), ttlUs: 20 * SECOND, connection: 1, unary: false, ...fields };
 }
 
 /** The lease event of a report that is next in order. */

@@ -4,14 +4,12 @@ import { TaskState, type Task } from "@leasehold/proto/leasehold/v1/task";
 import {
   CancelTaskRequest,
   GetTaskRequest,
-  ListTaskEventsRequest,
   ProceedTaskRequest,
   SubmitTaskRequest,
   TaskServiceService,
   WaitTarget,
   WaitTaskRequest,
   type ProceedTaskResponse,
-  type TaskEvent,
 } from "@leasehold/proto/leasehold/v1/task_service";
 
 /** What a submission may say; what is left out is the server's to choose. */
@@ -26,8 +24,6 @@ export interface TaskClient {
   submit(task: TaskSubmission): Promise<Task>;
   /** Reads it in FULL view. */
   get(taskId: string): Promise<Task>;
-  /** The first 1,000 entries of its timeline. */
-  events(taskId: string): Promise<TaskEvent[]>;
   /** Waits until a task is as the test wants it, by default finished. Rejects with the task as it is then when `patienceMs`, by default 20 s, have passed. */
   wait(taskId: string, wanted?: (task: Task) => boolean, patienceMs?: number): Promise<Task>;
   /** Lets it go on. */
@@ -78,9 +74,6 @@ export function createTaskClient(address: string): TaskClient {
   return {
     submit: async (task) => (await call(TaskServiceService.submitTask, SubmitTaskRequest.create({ task }))).task!,
     get,
-    events: async (taskId) =>
-      (await read(() => call(TaskServiceService.listTaskEvents, ListTaskEventsRequest.create({ task: { taskId }, pageSize: 1000 }))))
-        .events,
     wait: async (taskId, wanted = isFinished, patienceMs = PATIENCE_MS) => {
       const end = performance.now() + patienceMs;
       for (let task = await get(taskId); ; task = await change(task)) {

@@ -46,7 +46,10 @@ export async function startTcpProxy(first: NetConnectOpts): Promise<TcpProxy> {
 
   const reset = (pair: Pair): void => {
     pairs.delete(pair);
-    for (const { to } of Object.values(pair.ends)) to.resetAndDestroy();
+    // A unix socket knows no reset.
+    for (const { to } of Object.values(pair.ends))
+      if (to.remoteFamily === undefined) to.destroy();
+      else to.resetAndDestroy();
   };
   const pass = (pair: Pair, direction: Direction, bytes: Buffer): void => {
     const { to } = pair.ends[direction];

@@ -51,10 +51,13 @@ export async function playImport(stage: Stage, hire: Hire, narrate: Narrate, rep
 
   let resumed: Extract<WorkerMessage, { kind: "took" }> | undefined;
   const second = await hire("worker-2", (message) => {
-    if (message.kind === "wrote" && message.again) narrate("worker-2 wrote the chunk again that worker-1 wrote without a checkpoint; the output had it already");
+    if (message.kind === "wrote" && message.again)
+      narrate("worker-2 wrote the chunk again that worker-1 wrote without a checkpoint; the output had it already");
     if (message.kind !== "took" || message.task !== importReadings.name) return;
     resumed = message;
-    narrate(`worker-2 goes on with readings.import from row ${count(message.fromRow)}, the last checkpoint (${message.resumedBy.replace("_", " ")})`);
+    narrate(
+      `worker-2 goes on with readings.import from row ${count(message.fromRow)}, the last checkpoint (${message.resumedBy.replace("_", " ")})`,
+    );
   });
   narrate(`started worker-2, pid ${second.pid}; it gets the import when worker-1 has been silent long enough`);
   replaced();
@@ -86,7 +89,8 @@ export async function playMail({ client }: Stage, narrate: Narrate): Promise<Act
   for await (const { state, attempt, maxAttempts, lastError } of job.watch({ timeout: OUTCOME_LIMIT })) {
     if (attempt - 1 <= failures) continue;
     failures = attempt - 1;
-    if (state === "pending") narrate(`mail.send failed: ${lastError?.message ?? ""}; attempt ${attempt} of ${maxAttempts} comes after a pause`);
+    if (state === "pending")
+      narrate(`mail.send failed: ${lastError?.message ?? ""}; attempt ${attempt} of ${maxAttempts} comes after a pause`);
   }
   const act = await finish(job);
   narrate(`mail.send is ${act.snapshot.state} at attempt ${act.snapshot.attempt}`);

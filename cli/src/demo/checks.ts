@@ -27,13 +27,25 @@ export function falsehoods(seen: Evidence): string[] {
   const [half, resumed] = [rows.length / 4, seen.resumedFromRow ?? 0];
   const claims: readonly (readonly [boolean, string])[] = [
     [seen.killedBy === "SIGKILL", `the first worker was to die of SIGKILL, and ended with ${seen.killedBy}`],
-    [seen.resumedBy === "lease_lost", `the second worker was to get the import because a lease was lost, and got it for ${seen.resumedBy ?? "no reason"}`],
+    [
+      seen.resumedBy === "lease_lost",
+      `the second worker was to get the import because a lease was lost, and got it for ${seen.resumedBy ?? "no reason"}`,
+    ],
     [resumed > half && resumed < rows.length, `the import was to go on from a checkpoint half way, and went on from row ${resumed}`],
-    [same(seen.outcomes.import, { state: "completed", result: { rows: rows.length } }), `the import was to complete with ${rows.length} rows, and came to ${told(seen.outcomes.import)}`],
+    [
+      same(seen.outcomes.import, { state: "completed", result: { rows: rows.length } }),
+      `the import was to complete with ${rows.length} rows, and came to ${told(seen.outcomes.import)}`,
+    ],
     [seen.suspended, "the approval was to be suspended, and never was"],
-    [same(seen.outcomes.approval, { state: "completed", result: { decision: "approve" } }), `the approval was to complete with the decision, and came to ${told(seen.outcomes.approval)}`],
+    [
+      same(seen.outcomes.approval, { state: "completed", result: { decision: "approve" } }),
+      `the approval was to complete with the decision, and came to ${told(seen.outcomes.approval)}`,
+    ],
     [seen.mailFailures === 2, `the mail was to fail twice, and failed ${seen.mailFailures} times`],
-    [same(seen.outcomes.mail, { state: "completed", result: { attempts: 3 } }), `the mail was to succeed at the third attempt, and came to ${told(seen.outcomes.mail)}`],
+    [
+      same(seen.outcomes.mail, { state: "completed", result: { attempts: 3 } }),
+      `the mail was to succeed at the third attempt, and came to ${told(seen.outcomes.mail)}`,
+    ],
   ];
   return [...claims.filter(([holds]) => !holds).map(([, sentence]) => sentence), ...rowFalsehoods(rows, seen.arrived)];
 }
@@ -60,5 +72,5 @@ function same(seen: unknown, wanted: unknown): boolean {
 }
 
 function told(value: unknown): string {
-  return JSON.stringify(value) ?? "nothing";
+  return value === undefined ? "nothing" : JSON.stringify(value);
 }

@@ -27,7 +27,9 @@ export async function runDemo(screen: Screen): Promise<boolean> {
   try {
     const verdict = await play(screen, narrate, undo, signal);
     await takeDown(undo);
-    narrate(verdict ? "all of it was true; everything is stopped and removed" : "not all of it was true; everything is stopped and removed");
+    narrate(
+      verdict ? "all of it was true; everything is stopped and removed" : "not all of it was true; everything is stopped and removed",
+    );
     return verdict;
   } catch (error) {
     // Parts that are taken down under the acts make them fail; whoever asked for the stop knows.

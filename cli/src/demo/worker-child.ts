@@ -19,7 +19,10 @@ const STOP_MS = 5_000;
 
 /** Starts a worker; resolves when it is connected. `hear` gets what it tells. @throws Error if it ends before. */
 export async function startWorkerChild(address: string, name: string, hear: (message: WorkerMessage) => void): Promise<WorkerChild> {
-  const child = fork(fileURLToPath(new URL("./worker-process.js", import.meta.url)), [address, name], { execArgv: [], stdio: ["ignore", "ignore", "inherit", "ipc"] });
+  const child = fork(fileURLToPath(new URL("./worker-process.js", import.meta.url)), [address, name], {
+    execArgv: [],
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
   const ended = new Promise<string>((resolve) => child.once("exit", (code, signal) => resolve(signal ?? `exit code ${code ?? "unknown"}`)));
   const ready = new Promise<void>((resolve) => {
     child.on("message", (message) => {
@@ -37,7 +40,9 @@ export async function startWorkerChild(address: string, name: string, hear: (mes
     return how;
   };
   const failed = ended.then((how) => Promise.reject(new Error(`worker process ${name} ended before it was ready (${how})`)));
-  const late = once(AbortSignal.timeout(READY_MS), "abort").then(() => Promise.reject(new Error(`worker process ${name} was not ready within ${READY_MS} ms`)));
+  const late = once(AbortSignal.timeout(READY_MS), "abort").then(() =>
+    Promise.reject(new Error(`worker process ${name} was not ready within ${READY_MS} ms`)),
+  );
   failed.catch(() => undefined);
   late.catch(() => undefined);
   try {
@@ -46,5 +51,12 @@ export async function startWorkerChild(address: string, name: string, hear: (mes
     await end("SIGKILL");
     throw error;
   }
-  return { name, pid: child.pid ?? 0, kill: () => end("SIGKILL"), stop: async () => void (await end("SIGTERM")) };
+  return {
+    name,
+    pid: child.pid ?? 0,
+    kill: () => end("SIGKILL"),
+    stop: async () => {
+      await end("SIGTERM");
+    },
+  };
 }

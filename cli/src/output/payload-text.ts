@@ -21,7 +21,9 @@ export function jsonOf(payload: Payload): string | undefined {
 /** The payload for a person, on as many lines as it came. */
 export function payloadText(payload: Payload): string {
   const json = jsonOf(payload);
-  return json === undefined ? `(${payload.data.length} bytes of ${payload.contentType || "something that is not JSON"})` : printableLines(json).join("\n");
+  return json === undefined
+    ? `(${payload.data.length} bytes of ${payload.contentType || "something that is not JSON"})`
+    : printableLines(json).join("\n");
 }
 
 /** The payload for `-o json`: JSON as it came, else its content type and its bytes in base64. */

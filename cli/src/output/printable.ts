@@ -19,6 +19,6 @@ export function printableLines(text: string): string[] {
 
 /** The text cut to a number of characters, with an ellipsis where something is missing. */
 export function shortened(text: string, most: number): string {
-  const characters = [...text];
+  const characters = Array.from(text);
   return characters.length <= most ? text : `${characters.slice(0, Math.max(0, most - 1)).join("")}…`;
 }

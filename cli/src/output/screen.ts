@@ -8,13 +8,13 @@ const CODES: Readonly<Record<Colour, string>> = { good: "32", bad: "31", busy: "
 /** What a verb writes to. */
 export interface Screen {
   /** One line of the answer. */
-  print(line: string): void;
+  readonly print: (line: string) => void;
   /** Bytes of the answer, exactly. */
-  write(bytes: Uint8Array): void;
+  readonly write: (bytes: Uint8Array) => void;
   /** One line beside the answer. */
-  remark(line: string): void;
+  readonly remark: (line: string) => void;
   /** The text in a colour, or as it is where there are none. */
-  paint(colour: Colour, text: string): string;
+  readonly paint: (colour: Colour, text: string) => string;
 }
 
 /** A stream to write to; `isTTY` is true for terminals. */

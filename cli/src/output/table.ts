@@ -3,7 +3,7 @@ import { stripVTControlCharacters } from "node:util";
 
 /** How many characters a cell takes on the terminal. */
 function width(cell: string): number {
-  return [...stripVTControlCharacters(cell)].length;
+  return Array.from(stripVTControlCharacters(cell)).length;
 }
 
 /** The lines of a table, the header first. Cells may carry colours. */

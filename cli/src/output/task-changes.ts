@@ -45,7 +45,8 @@ function circumstance(task: Task): string {
 }
 
 function pendingCircumstance(task: Task): string {
-  const waits = task.runTime !== undefined && (task.pendingReason === PendingReason.RETRY || task.pendingReason === PendingReason.SCHEDULED);
+  const waits =
+    task.runTime !== undefined && (task.pendingReason === PendingReason.RETRY || task.pendingReason === PendingReason.SCHEDULED);
   const due = waits && task.runTime !== undefined ? ` due ${isoTime(task.runTime)}` : "";
   const next = pendingWord(task.pendingReason) === "NEW" ? "" : `, attempt ${task.attempt} of ${task.maxAttempts} is next`;
   return `${due}${next}${failureText(task)}`;

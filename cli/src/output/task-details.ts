@@ -75,7 +75,9 @@ function detailLines(error: TaskError): string[] {
   return [
     ...(error.details === undefined ? [] : [payloadText(error.details)]),
     ...(error.stack === "" ? [] : printableLines(error.stack).map((line) => `  ${line}`)),
-    ...(error.cause === undefined ? [] : [`caused by ${printable(error.cause.code)}: ${printable(error.cause.message)}`, ...detailLines(error.cause)]),
+    ...(error.cause === undefined
+      ? []
+      : [`caused by ${printable(error.cause.code)}: ${printable(error.cause.message)}`, ...detailLines(error.cause)]),
   ];
 }
 

@@ -1,5 +1,4 @@
 // How are times and durations written for people? Instants in ISO 8601 with Z, durations in their two largest units.
-import type { Duration } from "@leasehold/proto/google/protobuf/duration";
 import type { Timestamp } from "@leasehold/proto/google/protobuf/timestamp";
 
 const SECOND_MS = 1_000;
@@ -38,9 +37,4 @@ export function duration(ms: number): string {
 function pair(amount: number, base: number, large: string, small: string): string {
   const rest = amount % base;
   return rest === 0 ? `${Math.floor(amount / base)}${large}` : `${Math.floor(amount / base)}${large} ${rest}${small}`;
-}
-
-/** A duration of a message, in words. */
-export function durationOf(given: Duration): string {
-  return duration(Number(given.seconds) * SECOND_MS + given.nanos / 1_000_000);
 }

@@ -1,4 +1,4 @@
-// leasehold cancel: how does a person end a task that is not wanted any more?
+// `leasehold cancel`: how does a person end a task that is not wanted any more?
 import type { Duration } from "@leasehold/proto/google/protobuf/duration";
 import { TaskState, type Task } from "@leasehold/proto/leasehold/v1/task";
 import { CancelTaskRequest, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";

@@ -1,4 +1,4 @@
-// leasehold demo: what is the point of Leasehold, in less than a minute? Passes on to demo/ and ends with 0 only if all of it was true.
+// `leasehold demo`: what is the point of Leasehold, in less than a minute? Passes on to demo/ and ends with 0 only if all of it was true.
 import type { Command } from "commander";
 import { CommandError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";
@@ -15,7 +15,10 @@ export function addDemo(program: Command, context: VerbContext): void {
 }
 
 async function demo({ screen, end }: VerbContext): Promise<void> {
-  const [{ runDemo }, { EmbeddedPostgresError }] = await Promise.all([import("../demo/run-demo.js"), import("../embedded-postgres/start.js")]);
+  const [{ runDemo }, { EmbeddedPostgresError }] = await Promise.all([
+    import("../demo/run-demo.js"),
+    import("../embedded-postgres/start.js"),
+  ]);
   try {
     end((await runDemo(screen)) ? exitCodes.ok : exitCodes.no);
   } catch (error) {

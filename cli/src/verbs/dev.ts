@@ -1,4 +1,4 @@
-// leasehold dev: how does everything run on one machine, without any setting? Passes on to dev.ts and says in a sentence what is in its way.
+// `leasehold dev`: how does everything run on one machine, without any setting? Passes on to dev.ts and says in a sentence what is in its way.
 import type { Command } from "commander";
 import { CommandError } from "../command-error.js";
 import { serverEnvironment } from "../environment.js";
@@ -24,7 +24,8 @@ async function dev({ env, screen }: VerbContext): Promise<void> {
   try {
     await everything.dev({ env: serverEnvironment(env), print: (line) => screen.print(line) });
   } catch (error) {
-    if (error instanceof everything.DevError || error instanceof EmbeddedPostgresError) throw new CommandError(exitCodes.refused, error.message);
+    if (error instanceof everything.DevError || error instanceof EmbeddedPostgresError)
+      throw new CommandError(exitCodes.refused, error.message);
     throw serverFailure(error);
   }
 }

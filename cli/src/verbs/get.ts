@@ -1,4 +1,4 @@
-// leasehold get: what is known of one task, with its payloads?
+// `leasehold get`: what is known of one task, with its payloads?
 import type { Payload, Task } from "@leasehold/proto/leasehold/v1/task";
 import { GetTaskRequest, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
 import { Option, type Command } from "commander";
@@ -23,11 +23,22 @@ export function addGet(program: Command, context: VerbContext): void {
     .summary("show one task")
     .description("Show one task: its state, its times and its payloads.")
     .argument("<id>", "id of the task")
-    .addOption(new Option("--only <payload>", "print the bytes of one payload and nothing else").choices(["metadata", "execution-metadata", "result"]))
+    .addOption(
+      new Option("--only <payload>", "print the bytes of one payload and nothing else").choices([
+        "metadata",
+        "execution-metadata",
+        "result",
+      ]),
+    )
     .addOption(outputOption("json: the task as one object, payloads as they came"))
     .action((id: string, options: GetOptions) => withServer(context, options, (server) => get(server, id, options, context)));
   withServerOptions(command);
-  withExamples(command, "leasehold get 0197d0c2-…", "leasehold get 0197d0c2-… -o json", "leasehold get 0197d0c2-… --only result > result.json");
+  withExamples(
+    command,
+    "leasehold get 0197d0c2-…",
+    "leasehold get 0197d0c2-… -o json",
+    "leasehold get 0197d0c2-… --only result > result.json",
+  );
 }
 
 async function get(server: ServerConnection, taskId: string, { only, output }: GetOptions, { screen }: VerbContext): Promise<ExitCode> {

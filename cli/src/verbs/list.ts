@@ -1,4 +1,4 @@
-// leasehold list: which tasks are there? A page of them, or all, by state, name, queue and labels.
+// `leasehold list`: which tasks are there? A page of them, or all, by state, name, queue and labels.
 import type { TaskState } from "@leasehold/proto/leasehold/v1/task";
 import { ListTasksRequest, TaskOrder, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
 import { InvalidArgumentError, type Command } from "commander";
@@ -50,7 +50,12 @@ export function addList(program: Command, context: VerbContext): void {
 }
 
 async function list(server: ServerConnection, options: ListOptions, { screen }: VerbContext): Promise<ExitCode> {
-  const filter = { states: [...(options.state ?? [])], names: [...(options.name ?? [])], queues: [...(options.queue ?? [])], labels: { ...options.label } };
+  const filter = {
+    states: [...(options.state ?? [])],
+    names: [...(options.name ?? [])],
+    queues: [...(options.queue ?? [])],
+    labels: { ...options.label },
+  };
   const order = options.oldestFirst === true ? TaskOrder.OLDEST_FIRST : TaskOrder.NEWEST_FIRST;
   let left = options.all === true ? Infinity : (options.limit ?? DEFAULT_LIMIT);
   let pageToken = "";

@@ -1,4 +1,4 @@
-// leasehold migrate: how is the schema brought to the version of this release, without starting a server?
+// `leasehold migrate`: how is the schema brought to the version of this release, without starting a server?
 import type { Command } from "commander";
 import { serverEnvironment } from "../environment.js";
 import { exitCodes } from "../exit-codes.js";

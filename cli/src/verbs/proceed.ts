@@ -1,4 +1,4 @@
-// leasehold proceed: how does a person let a suspended task go on, and change what it resumes from?
+// `leasehold proceed`: how does a person let a suspended task go on, and change what it resumes from?
 import { randomUUID } from "node:crypto";
 import type { Timestamp } from "@leasehold/proto/google/protobuf/timestamp";
 import {
@@ -43,9 +43,19 @@ export function addProceed(program: Command, context: VerbContext): void {
   withExamples(command, `leasehold proceed 0197d0c2-… --patch '{"decision":"approve"}' --note 'by phone'`, "leasehold proceed 0197d0c2-…");
 }
 
-async function proceed(server: ServerConnection, taskId: string, options: ProceedOptions, { screen, stdin }: VerbContext): Promise<ExitCode> {
+async function proceed(
+  server: ServerConnection,
+  taskId: string,
+  options: ProceedOptions,
+  { screen, stdin }: VerbContext,
+): Promise<ExitCode> {
   // The request id makes a repeated try harmless.
-  const request = ProceedTaskRequest.create({ task: { taskId }, note: options.note ?? "", etag: options.etag ?? "", requestId: randomUUID() });
+  const request = ProceedTaskRequest.create({
+    task: { taskId },
+    note: options.note ?? "",
+    etag: options.etag ?? "",
+    requestId: randomUUID(),
+  });
   request.scheduleTime = options.scheduleTime;
   request.update = await updateOf(options, stdin);
   const { task, result } = await server.call(TaskServiceService.proceedTask, request);
@@ -53,7 +63,9 @@ async function proceed(server: ServerConnection, taskId: string, options: Procee
   if (options.output === "json") {
     screen.print(jsonText({ result: remembered ? "REMEMBERED" : "APPLIED", task: task === undefined ? null : taskRecord(task) }));
   } else if (remembered) {
-    screen.print(`Remembered: the task is ${task === undefined ? "not suspended" : standing(task)}, and its next suspension goes on at once.`);
+    screen.print(
+      `Remembered: the task is ${task === undefined ? "not suspended" : standing(task)}, and its next suspension goes on at once.`,
+    );
   } else screen.print(`The task goes on${task === undefined ? "" : `: ${standing(task)}`}.`);
   return exitCodes.ok;
 }

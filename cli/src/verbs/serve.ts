@@ -1,4 +1,4 @@
-// leasehold serve: how is a server run? Settings from the environment, migration, start, and a stop in order at the first signal.
+// `leasehold serve`: how is a server run? Settings from the environment, migration, start, and a stop in order at the first signal.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import { serverEnvironment } from "../environment.js";
@@ -16,7 +16,11 @@ export function addServe(program: Command, context: VerbContext): void {
     .description("Run a server. Its settings are the LEASEHOLD_* variables of docs/configuration.md; it migrates its schema first.")
     .option("--listen <address>", "host:port, [IPv6]:port or unix:/path, instead of LEASEHOLD_LISTEN")
     .action(({ listen }: { listen?: string }) => serve(context, listen));
-  withExamples(command, "LEASEHOLD_DATABASE_URL=postgresql://leasehold@db/leasehold leasehold serve", "leasehold serve --listen 127.0.0.1:0");
+  withExamples(
+    command,
+    "LEASEHOLD_DATABASE_URL=postgresql://leasehold@db/leasehold leasehold serve",
+    "leasehold serve --listen 127.0.0.1:0",
+  );
 }
 
 async function serve({ env, screen }: VerbContext, listen: string | undefined): Promise<void> {

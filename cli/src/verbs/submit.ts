@@ -1,4 +1,4 @@
-// leasehold submit: how does a task get from the command line to a server? The metadata travels as the bytes that were given.
+// `leasehold submit`: how does a task get from the command line to a server? The metadata travels as the bytes that were given.
 import { randomBytes } from "node:crypto";
 import { NewTask, TaskServiceService, type SubmitTaskResponse } from "@leasehold/proto/leasehold/v1/task_service";
 import type { Timestamp } from "@leasehold/proto/google/protobuf/timestamp";

@@ -74,7 +74,7 @@ async def work(hello, handlers, servers):
     # Nothing answers the drain, so it too is sent again on each stream.
     loop.add_signal_handler(signal.SIGTERM, post, "drain", pb.WorkerMessage(drain={}))
     while held or "drain" not in unanswered:
-        await asyncio.sleep(random.random())
+        await asyncio.sleep(random.random() * min(1, interval / 2))
         # One queue for each stream: a dead stream's sender would swallow what belongs on the next.
         # Heartbeat 0 is the hello; the welcome, which names no heartbeat, answers it.
         outgoing, sent, seen = asyncio.Queue(), {0: loop.time()}, 0

@@ -11,7 +11,7 @@ export interface Changes {
   /** Ids that changed since the last call; waits for one, at most `waitMs`. Empty after the wait, and after the end. */
   readonly next: (waitMs: number) => Promise<string[]>;
   /** Says what is known of a task, so that a missed change is noticed. */
-  readonly known: (id: string, revision: number) => void;
+  readonly known: (id: string, revision: number, progressUs?: number) => void;
   /** Ends the subscription and whoever waits. May be called again. */
   readonly end: () => void;
 }
@@ -24,15 +24,15 @@ export function refuseTooManyWaiters(watch: TaskWatch, more: number, { limits }:
     refuse("OVERLOADED", { message: "Too many tasks are waited for at once.", retryAfterMs: RETRY_MS });
 }
 
-/** Subscribes to the changes of some tasks. */
-export function changes(watch: TaskWatch, ids: readonly string[], clock: Clock): Changes {
+/** Subscribes to the changes of some tasks, of their progress as well where that is wanted. */
+export function changes(watch: TaskWatch, ids: readonly string[], clock: Clock, withProgress = false): Changes {
   const changed = new Set<string>();
   let wake: (() => void) | null = null;
   let ended = false;
   const subscription = watch.subscribe(ids, (id) => {
     changed.add(id);
     wake?.();
-  });
+  }, withProgress);
   return {
     next: async (waitMs) => {
       if (changed.size === 0 && !ended && waitMs > 0) {
@@ -49,7 +49,7 @@ export function changes(watch: TaskWatch, ids: readonly string[], clock: Clock):
       changed.clear();
       return found;
     },
-    known: (id, revision) => subscription.known(id, revision),
+    known: (id, revision, progressUs) => subscription.known(id, revision, progressUs),
     end: () => {
       if (ended) return;
       ended = true;

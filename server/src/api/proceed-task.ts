@@ -9,7 +9,8 @@ import type { TaskCommands } from "../dispatch/dispatch.js";
 import type { Event, Violation } from "../domain/event.js";
 import { isJson } from "../domain/proceeds.js";
 import type { LiveState } from "../domain/task.js";
-import type { ListFilter, Storage, TaskReference } from "../storage/storage.js";
+import type { ListFilter, ListPage, PageStart } from "../storage/queries.js";
+import type { Storage, TaskReference } from "../storage/storage.js";
 import type { UnaryHandler } from "./call.js";
 import { accepted, demandedRevision, readChanged } from "./decided.js";
 import { refuse, refuseViolations } from "./status.js";
@@ -33,12 +34,12 @@ const MAX_REQUEST_ID_BYTES = 128;
 /** ProceedTask. */
 export function proceedTask(parts: ProceedParts): UnaryHandler<ProceedTaskRequest, ProceedTaskResponse> {
   const { storage, commands, clock, config } = parts;
-  return async (request, { namespace }) => {
+  return async (request, { namespace, gone }) => {
     const violations: Violation[] = [];
     const target = parseTarget(request, namespace, violations);
     const event = parseProceed(request, clock.nowUs(), config.limits.payloadBytes, violations);
     refuseViolations(violations);
-    const reference = "reference" in target ? target.reference : await onlyMatch(storage, namespace, target.filter);
+    const reference = "reference" in target ? target.reference : await onlyMatch(storage, namespace, target.filter, gone);
     const result = await commands.decide(reference, event, demandedRevision(request.etag));
     const { before, answer } = accepted(result, reference);
     const became = answer.kind === "repeated" ? answer.result : answer.kind === "changed" ? answer.proceedResult : undefined;
@@ -63,13 +64,19 @@ function parseTarget({ task, filter, requestId }: ProceedTaskRequest, namespace:
   return { filter: { ...parsed, states } };
 }
 
-/** The one unfinished task that matches. */
-async function onlyMatch(storage: Storage, namespace: string, filter: ListFilter): Promise<TaskReference> {
-  const found = await storage.listTasks({ namespace, filter, newestFirst: true, after: null, pageSize: 2, withPayloads: false });
-  const [task, another] = found;
-  if (task === undefined) return refuse("TASK_NOT_FOUND", { message: "No unfinished task matches the filter." });
+/** The one unfinished task that matches. A page may end early because it looked at many rows in vain, so the walk goes on until it is sure. */
+async function onlyMatch(storage: Storage, namespace: string, filter: ListFilter, gone: () => boolean): Promise<TaskReference> {
+  const found: string[] = [];
+  let after: PageStart | null = null;
+  do {
+    const page: ListPage = await storage.listTasks({ namespace, filter, order: "NEWEST_FIRST", after, pageSize: 2, withPayloads: false });
+    found.push(...page.tasks.map(({ id }) => id));
+    after = page.next;
+  } while (after !== null && found.length < 2 && !gone());
+  const [id, another] = found;
+  if (id === undefined) return refuse("TASK_NOT_FOUND", { message: "No unfinished task matches the filter." });
   if (another !== undefined) return refuse("MULTIPLE_TASKS");
-  return { namespace, id: task.id };
+  return { namespace, id };
 }
 
 function parseProceed(

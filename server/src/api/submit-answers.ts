@@ -5,11 +5,11 @@ import type { Task } from "@leasehold/proto/leasehold/v1/task";
 import type { Config } from "../config.js";
 import type { NewTask } from "../domain/new-task.js";
 import { conflictReason } from "../domain/new-task.js";
-import type { ListFilter, Inserted, Storage, StoredTask } from "../storage/storage.js";
+import { NO_FILTER } from "../storage/queries.js";
+import type { Inserted, Storage, StoredTask } from "../storage/storage.js";
 import { storedNow, toTask } from "./convert-task.js";
 import type { Refusal } from "./status.js";
 import { MAX_ITEM_STATUS_BYTES } from "./status.js";
-import { parseFilter } from "./validate-query.js";
 
 /** What the answers are made with. */
 export interface AnswerParts {
@@ -66,9 +66,9 @@ export async function readTasks({ storage }: AnswerParts, namespace: string, ids
   const found = new Map<string, StoredTask>();
   for (let from = 0; from < distinct.length; from += READ_STEP) {
     const taskIds = distinct.slice(from, from + READ_STEP);
-    const filter: ListFilter = { ...parseFilter(undefined, "", []), taskIds };
-    const page = await storage.listTasks({ namespace, filter, newestFirst: false, after: null, pageSize: READ_STEP, withPayloads: false });
-    for (const task of page) found.set(task.id, task);
+    const filter = { ...NO_FILTER, taskIds };
+    const query = { namespace, filter, order: "OLDEST_FIRST", after: null, pageSize: READ_STEP, withPayloads: false } as const;
+    for (const task of (await storage.listTasks(query)).tasks) found.set(task.id, task);
   }
   return found;
 }

@@ -10,7 +10,9 @@ import type { WrappedService } from "./call.js";
 import { wrapService } from "./call.js";
 import { cancelTask } from "./cancel-task.js";
 import { createDraining } from "./draining.js";
-import { getTask, listTasks } from "./read-tasks.js";
+import { explainTask } from "./explain-task.js";
+import { listTaskEvents } from "./list-task-events.js";
+import { countTasks, getTask, listTasks } from "./read-tasks.js";
 import { keepProtoLabelKeys } from "./label-keys.js";
 import { proceedTask } from "./proceed-task.js";
 import { deleteTask, retryTask } from "./retry-task.js";
@@ -42,6 +44,9 @@ export function taskService(parts: TaskServiceParts): WrappedService {
       submitTasks: submitTasks(parts),
       getTask: getTask(parts),
       listTasks: listTasks(parts),
+      countTasks: countTasks(parts),
+      listTaskEvents: listTaskEvents(parts),
+      explainTask: explainTask(parts),
       waitTask: waitTask(waiting),
       watchTasks: watchTasks(waiting),
       proceedTask: proceedTask(parts),

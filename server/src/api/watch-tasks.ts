@@ -50,7 +50,9 @@ export function watchTasks({
 
     const { namespace } = context;
     const left = new Set(ids);
-    const changed = changes(watch, ids, clock);
+    const changed = changes(watch, ids, clock, true);
+    // What was sent last of each: a change that was told twice, or that a newer state overtook, is sent once.
+    const sent = new Map<string, string>();
     context.onGone(changed.end);
     const forget = draining.onBegin(changed.end);
     try {
@@ -72,30 +74,19 @@ export function watchTasks({
     }
 
     async function read(step: readonly string[]): Promise<TaskUpdate[]> {
-      const filter = {
-        taskIds: step,
-        names: [],
-        queues: [],
-        states: [],
-        pendingReasons: [],
-        labels: new Map<string, string>(),
-        createFromUs: null,
-        createBeforeUs: null,
-      };
-      const found = await storage.listTasks({
-        namespace,
-        filter,
-        newestFirst: false,
-        after: null,
-        pageSize: step.length,
-        withPayloads: view === "FULL",
-      });
-      for (const { id, live } of found) changed.known(id, live.revision);
+      const found = await storage.readTasks(namespace, step, view === "FULL");
+      for (const { id, live, progress } of found) changed.known(id, live.revision, progress?.updateUs);
       const shown = new Map(found.map((task) => [task.id, task]));
-      return step.map((taskId) => {
+      return step.flatMap((taskId): TaskUpdate[] => {
         const task = shown.get(taskId);
-        if (task === undefined) left.delete(taskId);
-        return { taskId, task: task === undefined ? undefined : toTask(task, view, config.retentionUs), removed: task === undefined };
+        if (task === undefined) {
+          left.delete(taskId);
+          return [{ taskId, task: undefined, removed: true }];
+        }
+        const state = `${task.live.revision} ${task.progress?.updateUs ?? 0}`;
+        if (sent.get(taskId) === state) return [];
+        sent.set(taskId, state);
+        return [{ taskId, task: toTask(task, view, config.retentionUs), removed: false }];
       });
     }
   };

@@ -34,9 +34,9 @@ export interface TaskCommands {
 export interface TaskWatch {
   /**
    * Calls back with an id after its task changed or was removed, possibly several changes at once. Callers read the task
-   * themselves, first right after subscribing: a change between the two is not lost.
+   * themselves, first right after subscribing: a change between the two is not lost. `withProgress`: also when only progress is new.
    */
-  subscribe(ids: readonly string[], changed: (id: string) => void): Subscription;
+  subscribe(ids: readonly string[], changed: (id: string) => void, withProgress?: boolean): Subscription;
   /** Tasks that are waited for. */
   readonly size: number;
 }
@@ -44,7 +44,7 @@ export interface TaskWatch {
 /** A subscription that somebody must end. */
 export interface Subscription {
   /** Adds what the subscriber knows, so that the once-a-second look notices what was missed. */
-  readonly known: (id: string, revision: number) => void;
+  readonly known: (id: string, revision: number, progressUs?: number) => void;
   readonly end: () => void;
 }
 

@@ -6,7 +6,6 @@ import type { Answer, Event, Rejection } from "../domain/event.js";
 import { decodeLeaseToken } from "../domain/lease-token.js";
 import type { LiveTask } from "../domain/task.js";
 import { closedLease, transition } from "../domain/transition.js";
-import { DatabaseFault } from "../storage/faults.js";
 import type { DecideResult, Decision, Storage } from "../storage/storage.js";
 import type { Announcements } from "./announcements.js";
 import type { Batcher } from "./batch.js";
@@ -46,7 +45,7 @@ export class Reports {
         (copy === null ? null : await this.onCopy(copy, event, report)) ?? (await this.onStored(namespace, name.taskId, event, report))
       );
     } catch (error) {
-      if (!(error instanceof DatabaseFault)) this.failed(error);
+      this.failed(error);
       // Nobody knows whether it was stored; the worker sends it again and then it is known.
       return { verdict: { ...verdict(report, "RETRY_LATER"), retryAfterUs: RETRY_AFTER_US }, task: copy, outdated: true };
     }

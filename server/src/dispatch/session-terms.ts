@@ -15,5 +15,6 @@ export function intervalOf(ttlUs: number): number {
 export function sessionHello(namespace: string, hello: WorkerHello, ttlUs: number): SessionHello {
   const { workerName, sdk, language, queues, labels, slots, connection } = hello;
   const handlers = hello.handlers.map((handler) => handler.taskName);
-  return { namespace, workerName, sdk, language, queues, handlers, labels, slots, ttlUs, connection, unary: false };
+  const ownSlots = new Map(hello.handlers.flatMap(({ taskName, slots: own }) => (own === null ? [] : [[taskName, own] as const])));
+  return { namespace, workerName, sdk, language, queues, handlers, labels, slots, ownSlots, ttlUs, connection, unary: false };
 }

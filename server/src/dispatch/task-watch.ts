@@ -10,9 +10,11 @@ const LOOK_MS = 1000;
 const MOST_IDS = 5000;
 
 interface Awaited {
-  readonly subscribers: Set<(id: string) => void>;
-  /** Newest revision that any subscriber knows. */
+  /** Who waits; true: for progress as well. */
+  readonly subscribers: Map<(id: string) => void, boolean>;
+  /** Newest revision and progress that any subscriber knows; 0 before somebody has read the task. */
   revision: number;
+  progressUs: number;
 }
 
 /** The waiters of this server. */
@@ -29,17 +31,23 @@ export class AwaitedTasks implements TaskWatch {
     return this.awaited.size;
   }
 
-  subscribe(ids: readonly string[], changed: (id: string) => void): Subscription {
+  subscribe(ids: readonly string[], changed: (id: string) => void, withProgress = false): Subscription {
     for (const id of ids) {
-      const entry = this.awaited.get(id) ?? { subscribers: new Set(), revision: 0 };
-      entry.subscribers.add(changed);
+      const entry = this.awaited.get(id) ?? { subscribers: new Map<(id: string) => void, boolean>(), revision: 0, progressUs: 0 };
+      entry.subscribers.set(changed, withProgress);
       this.awaited.set(id, entry);
     }
     this.lookLater();
     return {
-      known: (id, revision) => {
+      known: (id, revision, progressUs = 0) => {
         const entry = this.awaited.get(id);
-        if (entry !== undefined) entry.revision = Math.max(entry.revision, revision);
+        if (entry === undefined) return;
+        entry.progressUs = Math.max(entry.progressUs, progressUs);
+        if (revision <= entry.revision) return;
+        const others = entry.revision > 0;
+        entry.revision = revision;
+        // The look compares with the newest that anybody knows: whoever knows less would never hear of it.
+        if (others) for (const subscriber of [...entry.subscribers.keys()]) if (subscriber !== changed) subscriber(id);
       },
       end: () => {
         for (const id of ids) {
@@ -51,10 +59,14 @@ export class AwaitedTasks implements TaskWatch {
     };
   }
 
-  /** A task changed, or its progress did. */
+  /** A task changed or is gone. */
   changed(id: string): void {
-    const entry = this.awaited.get(id);
-    if (entry !== undefined) for (const subscriber of [...entry.subscribers]) subscriber(id);
+    for (const subscriber of [...(this.awaited.get(id)?.subscribers.keys() ?? [])]) subscriber(id);
+  }
+
+  /** A task's progress changed: waiters, who wait for other things, are left alone. */
+  progressed(id: string): void {
+    for (const [subscriber, withProgress] of [...(this.awaited.get(id)?.subscribers ?? [])]) if (withProgress) subscriber(id);
   }
 
   /** Hints may have been lost: look at once. */
@@ -74,10 +86,18 @@ export class AwaitedTasks implements TaskWatch {
   }
 
   private async look(): Promise<void> {
-    const known = [...this.awaited].filter(([, entry]) => entry.revision > 0).map(([id, entry]) => ({ id, revision: entry.revision }));
+    const known = [...this.awaited]
+      .filter(([, entry]) => entry.revision > 0)
+      .map(([id, { revision, progressUs, subscribers }]) => {
+        const withProgress = [...subscribers.values()].includes(true);
+        return { id, revision, progressUs: withProgress ? progressUs : null };
+      });
     for (let start = 0; start < known.length; start += MOST_IDS) {
       try {
-        for (const { id } of await this.storage.readChanged(known.slice(start, start + MOST_IDS))) this.changed(id);
+        for (const { id, revision } of await this.storage.readChanged(known.slice(start, start + MOST_IDS))) {
+          if (revision === this.awaited.get(id)?.revision) this.progressed(id);
+          else this.changed(id);
+        }
       } catch {
         // The database is away; the next look says the same thing a second later.
         return;

@@ -6,7 +6,7 @@ import { encodeLeaseToken } from "../domain/lease-token.js";
 import { SUSPECT_LOSSES } from "../domain/retry.js";
 import type { LiveTask } from "../domain/task.js";
 import type { RevocationReason } from "../domain/event.js";
-import type { LeasedTask, LeasePayloads, OpenSession } from "../storage/storage.js";
+import type { LeasedTask, LeasePayloads, OpenSession, SessionSlots } from "../storage/storage.js";
 import { freeSlots, freeSlotsFor, type SlotState } from "./backpressure.js";
 import type { HeldLease } from "./held-leases.js";
 import { HeldLeases } from "./held-leases.js";
@@ -103,6 +103,11 @@ export class WorkerSession {
   /** Free slots for a task name; 0 for one that it does not handle. */
   freeFor(taskName: string): number {
     return this.handlers.has(taskName) ? freeSlotsFor(this.slotState(), taskName) : 0;
+  }
+
+  /** Slots as they are to be told to others: none while it drains. */
+  get slotsNow(): SessionSlots {
+    return { total: this.draining ? 0 : this.slots, byName: new Map(this.ownSlots) };
   }
 
   /** Whether a task name has slots of its own. */

@@ -239,11 +239,8 @@ export class ConnectedWorkers implements WorkerSessions {
     this.beats.clear();
     if (beats.length === 0) return;
     try {
-      const stored = new Map(
-        (await this.storage.storeBeats(beats.map(({ session, number }) => ({ sessionId: session.id, epoch: session.epoch, number })))).map(
-          (beat) => [beat.sessionId, beat],
-        ),
-      );
+      const told = beats.map(({ session, number }) => ({ sessionId: session.id, epoch: session.epoch, number, slots: session.slotsNow }));
+      const stored = new Map((await this.storage.storeBeats(told)).map((beat) => [beat.sessionId, beat]));
       const cancelled = await this.storage.cancelledLeases(beats.map(({ session }) => session.id));
       for (const { session, number } of beats) {
         const beat = stored.get(session.id);

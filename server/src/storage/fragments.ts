@@ -27,5 +27,10 @@ export function micros(us: number): Fragment {
 
 /** Conditions that must all hold. */
 export function all(conditions: readonly Fragment[]): Fragment {
-  return conditions.length === 0 ? sql.fragment`true` : sql.join([...conditions], sql.fragment` AND `);
+  return conditions.length === 0 ? sql.fragment`true` : joined(conditions, " AND ");
+}
+
+/** Pieces one after the other, with a constant between them. */
+export function joined(pieces: readonly Fragment[], between: string): Fragment {
+  return sql.fragment`${sql.join([...pieces], constant(between))}`;
 }

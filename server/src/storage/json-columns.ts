@@ -82,6 +82,16 @@ export function readLabels(cell: string | null): ReadonlyMap<string, string> {
   return cell === null ? NO_LABELS : new Map(JSON.parse(cell) as [string, string][]);
 }
 
+/** Writes slots of single task names. */
+export function writeOwnSlots(slots: ReadonlyMap<string, number>): string | null {
+  return slots.size === 0 ? null : JSON.stringify([...slots]);
+}
+
+/** Reads slots of single task names. */
+export function readOwnSlots(cell: string | null): ReadonlyMap<string, number> {
+  return new Map(cell === null ? [] : (JSON.parse(cell) as [string, number][]));
+}
+
 const NO_LABELS: ReadonlyMap<string, string> = new Map();
 
 // Nearly all tasks share a few policies: each is parsed and written once.

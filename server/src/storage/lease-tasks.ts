@@ -72,9 +72,11 @@ function claimText(which: string): string {
         SELECT tid, turn, row_number() OVER (PARTITION BY turn ORDER BY of_queue) AS of_queue FROM by_name WHERE of_name <= free),
       picked AS MATERIALIZED (SELECT tid FROM by_queue ORDER BY of_queue, turn LIMIT (SELECT count(*) FROM slots)),
       locked AS MATERIALIZED (
-        SELECT l.ctid AS tid FROM $schema.live_tasks l
-        WHERE l.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND l.shard = $1 AND l.state = 0 AND l.run_at <= (SELECT now FROM c)
-        FOR UPDATE SKIP LOCKED),
+        -- Row by row: as ctid = ANY it was planned, on empty tables, to read the whole primary key.
+        SELECT x.tid FROM picked CROSS JOIN LATERAL (
+          SELECT l.ctid AS tid FROM $schema.live_tasks l
+          WHERE l.ctid = picked.tid AND l.shard = $1 AND l.state = 0 AND l.run_at <= (SELECT now FROM c)
+          FOR UPDATE SKIP LOCKED) x),
       placed AS MATERIALIZED (SELECT tid, row_number() OVER () AS place FROM locked),
       l AS (
         UPDATE $schema.live_tasks l SET state = 1, session_id = s.id, session_epoch = s.epoch, lease_nonce = s.nonce,

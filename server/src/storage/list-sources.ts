@@ -105,6 +105,7 @@ function ofState(filter: ListFilter, state: TaskState, only?: { column: "name" |
       ...(only === undefined ? [] : [sql.fragment`${sql.identifier(["r", only.column])} = ${only.value}`]),
       // Written into the text, because the partial indexes are chosen by it.
       sql.fragment`r.state = ${constant(String(stateNumber(state)))}`,
+      ...(state === "PENDING" || state === "SUSPENDED" ? [sql.fragment`r.state + 0 <> 1`] : []),
     ];
     const [name, columns] = isFinal(state) ? (["finished_tasks", FINISHED_COLUMNS] as const) : (["live_tasks", LIVE_COLUMNS] as const);
     return inOrder(filter, scope, table(scope.schema, name), where, scope.withColumns ? columns : null);

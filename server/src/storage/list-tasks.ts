@@ -5,7 +5,7 @@ import { type DatabasePool, sql } from "slonik";
 import { z } from "zod";
 
 import type { Fragment } from "./fragments.js";
-import { all, constant, table } from "./fragments.js";
+import { all, constant, joined, table } from "./fragments.js";
 import type { ListPlan, Scope } from "./list-sources.js";
 import { isDescending, planList } from "./list-sources.js";
 import type { ListFilter, ListOrder, ListPage, ListQuery, PageStart, TaskCount } from "./queries.js";
@@ -81,7 +81,7 @@ export async function countTasks(parts: ListParts, namespace: string, filter: Li
 const WHOLE_LIST: ListQuery = { namespace: "", filter: NO_FILTER, order: "NEWEST_FIRST", after: null, pageSize: 0, withPayloads: false };
 
 /** The statement of one look at a page: at most `limit` rows of each source, at most `most` tasks. */
-export function listStatement({ schema, shard }: ListParts, plan: ListPlan, query: ListQuery, limit: number, most: number): Fragment {
+export function listStatement({ schema, shard }: Pick<ListParts, "schema" | "shard">, plan: ListPlan, query: ListQuery, limit: number, most: number): Fragment {
   const tasks = sql.fragment`found CROSS JOIN LATERAL (
     SELECT t.* FROM ${table(schema, "tasks")} t WHERE t.shard = ${shard} AND t.id = found.id OFFSET 0) t`;
   const direction = isDescending(query.order) ? sql.fragment`DESC` : sql.fragment``;
@@ -114,21 +114,21 @@ function scanned(schema: string, shard: number, plan: ListPlan, query: ListQuery
       FROM (${rows}) r ${beside(schema, shard, plan)})`;
   });
   return sql.fragment`
-    scanned AS MATERIALIZED (${sql.join(checked, sql.fragment` UNION ALL `)}),
+    scanned AS MATERIALIZED (${joined(checked, " UNION ALL ")}),
     horizon AS MATERIALIZED (
       SELECT s.time, s.id FROM scanned s WHERE s.place = ${limit} ORDER BY s.time ${direction}, s.id ${direction} LIMIT 1)`;
 }
 
 function beside(schema: string, shard: number, { conditions }: ListPlan): Fragment {
   const needs = new Set(conditions.map((condition) => condition.needs));
-  const joined: Fragment[] = [];
+  const joins: Fragment[] = [];
   if (needs.has("task") || needs.has("metadata"))
-    joined.push(sql.fragment`LEFT JOIN LATERAL (
+    joins.push(sql.fragment`LEFT JOIN LATERAL (
       SELECT t.key, t.metadata, t.metadata_searchable FROM ${table(schema, "tasks")} t WHERE t.shard = ${shard} AND t.id = r.id OFFSET 0) t ON true`);
   if (needs.has("execution metadata"))
-    joined.push(sql.fragment`LEFT JOIN LATERAL (
+    joins.push(sql.fragment`LEFT JOIN LATERAL (
       SELECT e.content, e.searchable FROM ${table(schema, "execution_metadata")} e WHERE e.shard = ${shard} AND e.id = r.id OFFSET 0) e ON true`);
-  return joined.length === 0 ? sql.fragment`` : sql.join(joined, sql.fragment` `);
+  return joins.length === 0 ? sql.fragment`` : joined(joins, " ");
 }
 
 function matching(order: ListOrder): Fragment {

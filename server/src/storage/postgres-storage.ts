@@ -26,9 +26,11 @@ import type { Connection } from "./statement.js";
 import { statementsFor } from "./statement.js";
 import type { Hint, Inserted, Storage, TaskReference } from "./storage.js";
 import { groupsWithWork, orphanedLeases, overdueTasks, removeExpiredTasks, upkeepStatements } from "./upkeep-statements.js";
+import { eventStatements, readTaskEvents } from "./task-events.js";
+import { countAhead, readSurroundings, surroundingStatements } from "./task-surroundings.js";
 import { tickUpkeep } from "./upkeep-tick.js";
 import { channelOf, HintListener, writeHint } from "./wakeups.js";
-import { readChanged, storeProgress, watchStatements } from "./watch-statements.js";
+import { readChanged, storeProgress, sweepProgress, watchStatements } from "./watch-statements.js";
 
 /** What a storage is opened with. */
 export interface StorageSettings extends ConnectionSettings {
@@ -53,7 +55,7 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
   const reached = reachabilityOf(clock);
   const lanes = openLanes(settings, reached);
   const pool = new TransactionPool(settings, reached);
-  const reader = await openReader(settings.url, settings.schema, settings.poolSize, settings.statementTimeoutMs);
+  const reader = await openReader(settings.url, settings.schema, settings.poolSize, settings.statementTimeoutMs, clock);
   const statements = buildStatements(settings.schema);
   const observe = (nowUs: number): void => {
     clock.observe(nowUs);
@@ -100,6 +102,8 @@ function buildStatements(schema: string) {
     ...decideStatements(build),
     ...upkeepStatements(build),
     ...watchStatements(build),
+    ...eventStatements(build),
+    ...surroundingStatements(build),
   };
 }
 
@@ -212,7 +216,7 @@ function sessionOperations({ settings, clock, lanes, pool, statements, observe }
   };
 }
 
-type UpkeepOperations = "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks";
+type UpkeepOperations = "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks" | "sweepProgress";
 
 function upkeepOperations({ settings, pool, statements, observe }: Parts): Pick<Storage, UpkeepOperations> {
   return {
@@ -226,21 +230,42 @@ function upkeepOperations({ settings, pool, statements, observe }: Parts): Pick<
     orphanedLeases: (most) => orphanedLeases(pool, statements, SHARD, most),
     overdueTasks: (most) => overdueTasks(pool, statements, SHARD, most),
     removeExpiredTasks: (retentionUs, most) => removeExpiredTasks(pool, statements, SHARD, "default", retentionUs, most),
+    sweepProgress: (most) => sweepProgress(pool, statements, SHARD, most),
   };
 }
+
+type ReadOperations =
+  | "readTask"
+  | "readTasks"
+  | "listTasks"
+  | "countTasks"
+  | "listTaskEvents"
+  | "surroundings"
+  | "tasksAhead"
+  | "readChanged"
+  | "storeProgress";
 
 function readOperations({
   lanes,
   pool,
   reader,
   statements,
-}: Parts): Pick<Storage, "readTask" | "listTasks" | "readChanged" | "storeProgress"> {
+}: Parts): Pick<Storage, ReadOperations> {
+  const readTask: Storage["readTask"] = async (reference, withPayloads) => {
+    const id = await resolveId(pool, statements, SHARD, reference);
+    return id === null ? null : reader.readTask(shardOf(id, SHARDS), reference.namespace, id, withPayloads);
+  };
   return {
-    readTask: async (reference, withPayloads) => {
-      const id = await resolveId(pool, statements, SHARD, reference);
-      return id === null ? null : reader.readTask(shardOf(id, SHARDS), { namespace: reference.namespace, id }, withPayloads);
-    },
+    readTask,
+    readTasks: (namespace, ids, withPayloads) => reader.readTasks(SHARD, namespace, ids, withPayloads),
     listTasks: (query) => reader.listTasks(SHARD, query),
+    countTasks: (namespace, filter) => reader.countTasks(SHARD, namespace, filter),
+    listTaskEvents: async (reference, after, most) => {
+      const task = await readTask(reference, false);
+      return task === null ? null : readTaskEvents(pool, statements, SHARD, task, after, most);
+    },
+    surroundings: (task) => readSurroundings(pool, statements, SHARD, task),
+    tasksAhead: (task, names) => countAhead(pool, statements, SHARD, task, names),
     readChanged: (known) => readChanged(lanes.hints, statements, SHARD, known),
     storeProgress: (progress) => storeProgress(lanes.hints, statements, SHARD, progress),
   };

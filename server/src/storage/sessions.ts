@@ -1,7 +1,7 @@
 // Who is alive? Sessions of workers: opened, kept by heartbeats, taken over by a newer stream, ended by silence.
 
-import { int8Array, textArray, uuidArray } from "./binary-arrays.js";
-import { writeLabels } from "./json-columns.js";
+import { int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
+import { writeLabels, writeOwnSlots } from "./json-columns.js";
 import { LIVE_COLUMNS, readLive } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { hexDigits, integer, text } from "./statement.js";
@@ -31,9 +31,9 @@ export function sessionStatements(build: Build): SessionStatements {
     open: build(
       "open_session",
       `INSERT INTO $schema.sessions (shard, namespace, id, connection, epoch, ttl_us, expires_at, create_time, server_id, slots, unary,
-        worker_name, sdk, language, queues, handlers, labels)
+        worker_name, sdk, language, queues, handlers, labels, own_slots)
       SELECT $1::int2, $2, $3::uuid, $4::int8, 1, $5::int8, c.now + $5::int8 * interval '1 microsecond', c.now, $6::uuid, $7::int4, $8::bool,
-        $9, $10, $11, $12::text[], $13::text[], $14
+        $9, $10, $11, $12::text[], $13::text[], $14, $15
       FROM (SELECT $schema.leasehold_now() AS now) c`,
     ),
     // One statement that demands a higher connection number: of two streams the newer one wins, whichever comes first.
@@ -42,7 +42,7 @@ export function sessionStatements(build: Build): SessionStatements {
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
       UPDATE $schema.sessions s SET connection = $4::int8, epoch = s.epoch + 1, ttl_us = $5::int8,
         expires_at = GREATEST(s.expires_at, (SELECT now FROM c) + $5::int8 * interval '1 microsecond'), server_id = $6::uuid,
-        slots = $7::int4, worker_name = $8, sdk = $9, language = $10, queues = $11::text[], handlers = $12::text[], labels = $13
+        slots = $7::int4, worker_name = $8, sdk = $9, language = $10, queues = $11::text[], handlers = $12::text[], labels = $13, own_slots = $14
       WHERE s.shard = $1 AND s.namespace = $2 AND s.id = $3::uuid AND s.connection < $4::int8 AND s.end_time IS NULL
       RETURNING s.epoch`,
     ),
@@ -70,10 +70,11 @@ export function sessionStatements(build: Build): SessionStatements {
       "store_heartbeats",
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
       u AS MATERIALIZED (
-        SELECT b.*, x.tid FROM unnest($2::uuid[], $3::int8[], $4::int8[]) AS b(id, epoch, number) CROSS JOIN LATERAL (
+        SELECT b.*, x.tid FROM unnest($2::uuid[], $3::int8[], $4::int8[], $5::int4[], $6::text[]) AS b(id, epoch, number, slots, own_slots) CROSS JOIN LATERAL (
           SELECT s.ctid AS tid FROM $schema.sessions s WHERE s.shard = $1 AND s.id = b.id AND s.epoch = b.epoch AND s.end_time IS NULL OFFSET 0) x)
       UPDATE $schema.sessions s SET expires_at = GREATEST(s.expires_at, c.now + s.ttl_us * interval '1 microsecond'),
-        heartbeat_number = GREATEST(s.heartbeat_number, u.number)
+        heartbeat_number = GREATEST(s.heartbeat_number, u.number), slots = coalesce(u.slots, s.slots),
+        own_slots = CASE WHEN u.slots IS NULL THEN s.own_slots ELSE u.own_slots END
       FROM u, c WHERE s.ctid = u.tid AND s.shard = $1 AND s.id = u.id AND s.epoch = u.epoch AND s.end_time IS NULL
       RETURNING s.id, (extract(epoch FROM s.expires_at - c.now) * 1000000)::int8`,
     ),
@@ -120,6 +121,7 @@ export async function openSession(
     textArray(hello.queues),
     textArray(hello.handlers),
     writeLabels(hello.labels),
+    writeOwnSlots(hello.ownSlots),
   ]);
   return { id, epoch: 1, expiresInUs: hello.ttlUs };
 }
@@ -147,6 +149,7 @@ export async function raiseEpoch(
     textArray(hello.queues),
     textArray(hello.handlers),
     writeLabels(hello.labels),
+    writeOwnSlots(hello.ownSlots),
   ]);
   return row === undefined ? null : { id, epoch: integer(row, 0), expiresInUs: hello.ttlUs };
 }
@@ -211,6 +214,8 @@ async function runBeats(
     uuidArray(sorted.map((beat) => beat.sessionId)),
     int8Array(sorted.map((beat) => beat.epoch)),
     int8Array(sorted.map((beat) => beat.number)),
+    int4Array(sorted.map((beat) => beat.slots?.total ?? null)),
+    textArray(sorted.map((beat) => (beat.slots === undefined ? null : writeOwnSlots(beat.slots.byName)))),
   ]);
   return rows.map((row) => ({ sessionId: text(row, 0), expiresInUs: integer(row, 1) }));
 }

@@ -4,7 +4,8 @@
 import type { Answer, Event, RevocationReason } from "../domain/event.js";
 import type { Reopening } from "../domain/reopen.js";
 import type { Conflict, NewTask, TraceContext } from "../domain/new-task.js";
-import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, PendingReason, TaskError, TaskState } from "../domain/task.js";
+import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState } from "../domain/task.js";
+import type { EventPlace, ListFilter, ListPage, ListQuery, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
 
 /** Names one task: by id, or by name and key. */
 export type TaskReference =
@@ -113,41 +114,20 @@ export interface FinishedOutcome {
   readonly state: FinalState;
 }
 
+/** What somebody who waits knows of a task. */
+export interface KnownTask {
+  readonly id: string;
+  readonly revision: number;
+  /** When the progress that is known was made; null: progress is of no interest. */
+  readonly progressUs: number | null;
+}
+
 /** How far a running task said it is. */
 export interface StoredProgress {
   readonly done: number;
   readonly total: number | null;
   readonly message: string;
   readonly updateUs: number;
-}
-
-/** Which tasks a list shows; empty lists match everything. */
-export interface ListFilter {
-  readonly taskIds: readonly string[];
-  readonly names: readonly string[];
-  readonly queues: readonly string[];
-  readonly states: readonly TaskState[];
-  readonly pendingReasons: readonly PendingReason[];
-  readonly labels: ReadonlyMap<string, string>;
-  readonly createFromUs: number | null;
-  readonly createBeforeUs: number | null;
-}
-
-/** Where a page begins: behind this task in the list's order. */
-export interface PageStart {
-  readonly createTimeUs: number;
-  readonly id: string;
-}
-
-/** One page of a list. */
-export interface ListQuery {
-  readonly namespace: string;
-  readonly filter: ListFilter;
-  readonly newestFirst: boolean;
-  readonly after: PageStart | null;
-  /** At most this many tasks; one more is read to know whether there are more. */
-  readonly pageSize: number;
-  readonly withPayloads: boolean;
 }
 
 /** A worker that connects. */
@@ -160,6 +140,8 @@ export interface SessionHello {
   readonly handlers: readonly string[];
   readonly labels: ReadonlyMap<string, string>;
   readonly slots: number;
+  /** Slots of single task names. */
+  readonly ownSlots: ReadonlyMap<string, number>;
   readonly ttlUs: number;
   readonly connection: number;
   readonly unary: boolean;
@@ -186,6 +168,16 @@ export interface SessionBeat {
   readonly sessionId: string;
   readonly epoch: number;
   readonly number: number;
+  /** The worker's slots as they are now; left out: as they were. */
+  readonly slots?: SessionSlots;
+}
+
+/** Slots that a worker has. */
+export interface SessionSlots {
+  /** In all; 0 while it drains. */
+  readonly total: number;
+  /** Of single task names. */
+  readonly byName: ReadonlyMap<string, number>;
 }
 
 /** A stored heartbeat. What is missing from the answer was not stored: taken over, or ended. */
@@ -304,13 +296,24 @@ export interface Storage {
   overdueTasks(most: number): Promise<LiveTask[]>;
   /** Removes finished tasks older than the retention of their state, at most a page. Answers how many. */
   removeExpiredTasks(retentionUs: Readonly<Record<FinalState, number>>, most: number): Promise<number>;
+  /** Removes progress that belongs to no running task, at most a page. Answers how many. */
+  sweepProgress(most: number): Promise<number>;
 
   readTask(reference: TaskReference, withPayloads: boolean): Promise<StoredTask | null>;
-  listTasks(query: ListQuery): Promise<StoredTask[]>;
-  /** Newest state of tasks that changed: those of the ids whose revision is not the known one. */
-  readChanged(
-    known: readonly { readonly id: string; readonly revision: number }[],
-  ): Promise<{ readonly id: string; readonly revision: number | null }[]>;
+  /** Those of the ids that exist, in no order. */
+  readTasks(namespace: string, ids: readonly string[], withPayloads: boolean): Promise<StoredTask[]>;
+  /** One page of the tasks that match, from an index in the list's order. What no index serves is checked on a bounded number of rows. */
+  listTasks(query: ListQuery): Promise<ListPage>;
+  /** How many tasks match: exactly to 10,000, looking at a bounded number of rows. */
+  countTasks(namespace: string, filter: ListFilter): Promise<TaskCount>;
+  /** The timeline of a task behind a place, oldest first, at most `most` entries; null where there is no such task. */
+  listTaskEvents(reference: TaskReference, after: EventPlace | null, most: number): Promise<TaskEvent[] | null>;
+  /** The living workers that handle a task's name, with what they hold, and the database's time. */
+  surroundings(task: Waiting): Promise<TaskSurroundings>;
+  /** How many due tasks of these names go before a task in its queue; at most 10,000. */
+  tasksAhead(task: Waiting, names: readonly string[]): Promise<number>;
+  /** Those of the tasks whose revision is not the known one or whose progress is newer; a null revision: it is gone. */
+  readChanged(known: readonly KnownTask[]): Promise<{ readonly id: string; readonly revision: number | null }[]>;
   /** Stores progress of running tasks; lossy. */
   storeProgress(progress: readonly { readonly taskId: string; readonly progress: StoredProgress }[]): Promise<void>;
 

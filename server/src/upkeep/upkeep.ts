@@ -4,7 +4,7 @@
 import type { Timer } from "../clock.js";
 import type { UpkeepParts } from "./apply-page.js";
 import { expireLeases } from "./lease-expiry.js";
-import { removeExpiredTasks } from "./retention.js";
+import { removeExpiredTasks, sweepProgress } from "./retention.js";
 import { wakeOverdue } from "./due-tasks.js";
 
 /** How often upkeep runs: half of what may pass beyond a session's TTL before its tasks return, with room for the work itself. */
@@ -49,6 +49,7 @@ export class Upkeep {
       if (nowMs - this.lastRetentionMs < RETENTION_MS) return;
       this.lastRetentionMs = nowMs;
       await removeExpiredTasks(this.parts);
+      await sweepProgress(this.parts);
     } catch (error) {
       failed(error);
     }

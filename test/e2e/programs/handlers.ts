@@ -72,9 +72,9 @@ function ignoring(worker: string): TaskHandler {
   return handle(deaf, async (ctx) => {
     begin(ctx);
     const { forMs, blockMs = 0 } = ctx.metadata;
-    await sleep(forMs);
     // Nothing else of this process runs meanwhile: no heartbeat, no signal.
     if (blockMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blockMs);
+    await sleep(forMs);
     end(ctx);
     return { worker };
   });

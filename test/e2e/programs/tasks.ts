@@ -16,7 +16,7 @@ export const mark = defineTask({
   result: type<{ worker: string; fencingToken: string }>(),
 });
 
-/** As `mark`, and never heeds its signal. */
+/** Blocks the event loop for `blockMs`, then waits for `forMs`, and never heeds its signal. */
 export const deaf = defineTask({
   name: "e2e.deaf",
   metadata: type<{ forMs: number; blockMs?: number }>(),
@@ -39,5 +39,5 @@ export const phases = defineTask({
   result: type<{ sum: number }>(),
 });
 
-/** Fails for good as soon as it runs; its name is what other tests wait behind. */
+/** Ends at once. */
 export const quick = defineTask({ name: "e2e.quick", metadata: type<{ n: number }>(), result: type<{ n: number; worker: string }>() });

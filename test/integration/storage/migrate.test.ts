@@ -8,6 +8,7 @@ import { systemClock } from "@leasehold/server/clock";
 import { newTask } from "@leasehold/server/domain/new-task";
 import { migrate, MigrationError, readMigrations } from "@leasehold/server/storage/migrate";
 import { openStorage } from "@leasehold/server/storage/postgres-storage";
+import { NO_FILTER } from "@leasehold/server/storage/queries";
 import type { Hint, Storage } from "@leasehold/server/storage/storage";
 import { bodies } from "../../support/domain.js";
 import { createTestDatabase, runStatements, type TestDatabase } from "../../support/postgres.js";
@@ -155,23 +156,14 @@ describe("a schema", () => {
       const reference = { namespace: "default", id: task.submission.id };
       await storage.decide(reference, nextReport(leased!.live, bodies.complete));
       expect(await storage.readTask(reference, true)).toMatchObject({ state: "COMPLETED" });
-      const list = { namespace: "default", newestFirst: true, after: null, pageSize: 5, withPayloads: false };
-      const filter = {
-        taskIds: [],
-        names: [],
-        queues: [],
-        states: [],
-        pendingReasons: [],
-        labels: new Map([["a", "b"]]),
-        createFromUs: null,
-        createBeforeUs: null,
-      };
-      expect(await storage.listTasks({ ...list, filter })).toHaveLength(1);
+      const newest = { namespace: "default", order: "NEWEST_FIRST", after: null, pageSize: 5, withPayloads: false } as const;
+      const found = await storage.listTasks({ ...newest, filter: { ...NO_FILTER, labels: new Map([["a", "b"]]) } });
+      expect(found.tasks).toHaveLength(1);
       expect(await storage.orphanedLeases(10)).toMatchObject({ lost: [], returned: [] });
       expect(await storage.overdueTasks(10)).toEqual([]);
       expect(await storage.removeExpiredTasks({ COMPLETED: 0, FAILED: 0, CANCELLED: 0 }, 10)).toBe(1);
-      const found = await query<{ nspname: string }>(`SELECT nspname FROM pg_namespace WHERE nspname = $name$${schema}$name$`);
-      expect(found).toHaveLength(1);
+      const named = await query<{ nspname: string }>(`SELECT nspname FROM pg_namespace WHERE nspname = $name$${schema}$name$`);
+      expect(named).toHaveLength(1);
     },
   );
 

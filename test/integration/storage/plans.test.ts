@@ -108,7 +108,7 @@ async function everything(): Promise<void> {
   await lockListed(connection, statements, 0, [id]);
   await connection.run(statements.running, [0, session.id]);
   await storeProgress(connection, statements, 0, [{ taskId: id, progress: { done: 1, total: 2, message: "", updateUs: nowUs } }]);
-  await readChanged(connection, statements, 0, [{ id, revision: 0 }]);
+  await readChanged(connection, statements, 0, [{ id, revision: 0, progressUs: null }]);
   const context = { chance: 0, maxPayloadBytes: 1000, observe };
   await decideById(
     connection,

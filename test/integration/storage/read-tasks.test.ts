@@ -1,37 +1,25 @@
 // Do people and clients see what is stored: each filter, every page, each byte?
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ListFilter, ListQuery, StoredTask } from "@leasehold/server/storage/storage";
+import type { ListFilter, ListPage, ListQuery } from "@leasehold/server/storage/queries";
+import { NO_FILTER } from "@leasehold/server/storage/queries";
+import type { StoredTask } from "@leasehold/server/storage/storage";
 import { bodies } from "../../support/domain.js";
 import { openTestStorage, payload, START, type TestStorage } from "../../support/storage.js";
 
 const SECOND = 1_000_000;
-const everything: ListFilter = {
-  taskIds: [],
-  names: [],
-  queues: [],
-  states: [],
-  pendingReasons: [],
-  labels: new Map(),
-  createFromUs: null,
-  createBeforeUs: null,
-};
-
 let test: TestStorage;
 beforeEach(async () => {
   test = await openTestStorage();
 });
 afterEach(() => test[Symbol.asyncDispose]());
 
-function list(filter: Partial<ListFilter> = {}, query: Partial<ListQuery> = {}): Promise<StoredTask[]> {
-  return test.storage.listTasks({
-    namespace: "default",
-    newestFirst: true,
-    after: null,
-    pageSize: 100,
-    withPayloads: false,
-    ...query,
-    filter: { ...everything, ...filter },
-  });
+function page(filter: Partial<ListFilter> = {}, query: Partial<ListQuery> = {}): Promise<ListPage> {
+  const newest = { namespace: "default", order: "NEWEST_FIRST", after: null, pageSize: 100, withPayloads: false } as const;
+  return test.storage.listTasks({ ...newest, ...query, filter: { ...NO_FILTER, ...filter } });
+}
+
+async function list(filter: Partial<ListFilter> = {}, query: Partial<ListQuery> = {}): Promise<readonly StoredTask[]> {
+  return (await page(filter, query)).tasks;
 }
 
 const idsOf = (tasks: readonly StoredTask[]): string[] => tasks.map(({ id }) => id);
@@ -94,7 +82,7 @@ describe("a list", () => {
     const [second] = await test.store({});
     expect(idsOf(await list({ createFromUs: START + 1 }))).toEqual([second]);
     expect(idsOf(await list({ createBeforeUs: START + 1 }))).toEqual([first]);
-    expect(idsOf(await list({ createFromUs: START, createBeforeUs: START + 2 }, { newestFirst: false }))).toEqual([first, second]);
+    expect(idsOf(await list({ createFromUs: START, createBeforeUs: START + 2 }, { order: "OLDEST_FIRST" }))).toEqual([first, second]);
   });
 
   it("has no payloads unless asked, but their sizes", async () => {
@@ -107,7 +95,7 @@ describe("a list", () => {
 });
 
 describe("pages", () => {
-  it.each([true, false])("drop and repeat nothing, with ties and microseconds between, newest first: %s", async (newestFirst) => {
+  it.each(["NEWEST_FIRST", "OLDEST_FIRST"] as const)("drop and repeat nothing, with ties and microseconds between: %s", async (order) => {
     const stored: string[] = [];
     for (const [step, count] of [
       [0, 7],
@@ -122,23 +110,23 @@ describe("pages", () => {
     const walked: string[] = [];
     let after: ListQuery["after"] = null;
     do {
-      const page = await list({}, { newestFirst, after, pageSize: 3 });
-      const shown = page.slice(0, 3);
-      walked.push(...idsOf(shown));
-      const last = shown.at(-1);
-      after = page.length > 3 && last !== undefined ? { createTimeUs: last.live.identity.createTimeUs, id: last.id } : null;
+      const { tasks, next }: ListPage = await page({}, { order, after, pageSize: 3 });
+      expect(tasks.length).toBeLessThanOrEqual(3);
+      walked.push(...idsOf(tasks));
+      after = next;
     } while (after !== null);
     expect(walked).toHaveLength(stored.length);
     expect(new Set(walked)).toEqual(new Set(stored));
-    const whole = idsOf(await list({}, { newestFirst }));
+    const whole = idsOf(await list({}, { order }));
     expect(walked).toEqual(whole);
-    expect(idsOf(await list({}, { newestFirst: !newestFirst }))).toEqual(whole.toReversed());
+    expect(idsOf(await list({}, { order: order === "NEWEST_FIRST" ? "OLDEST_FIRST" : "NEWEST_FIRST" }))).toEqual(whole.toReversed());
   });
 
-  it("tell by one more task whether there are more", async () => {
+  it("tell whether there are more", async () => {
     await test.store({}, {}, {});
-    expect(await list({}, { pageSize: 2 })).toHaveLength(3);
-    expect(await list({}, { pageSize: 3 })).toHaveLength(3);
+    expect((await page({}, { pageSize: 2 })).next).not.toBeNull();
+    expect((await page({}, { pageSize: 3 })).tasks).toHaveLength(3);
+    expect((await page({}, { pageSize: 4 })).next).toBeNull();
   });
 });
 
@@ -181,9 +169,9 @@ describe("changes", () => {
     const [same] = await test.store({});
     const gone = "0190b6f2-ffff-7fff-bfff-ffffffffffff";
     const known = [
-      { id: task.identity.id, revision: 1 },
-      { id: same!, revision: 1 },
-      { id: gone, revision: 4 },
+      { id: task.identity.id, revision: 1, progressUs: null },
+      { id: same!, revision: 1, progressUs: null },
+      { id: gone, revision: 4, progressUs: null },
     ];
     expect(await test.storage.readChanged(known)).toEqual([
       { id: task.identity.id, revision: 2 },

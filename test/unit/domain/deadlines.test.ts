@@ -65,7 +65,7 @@ describe("time that passed", () => {
     ],
     [
       "silence deadline",
-      runningTask({ silenceDeadlineUs: NOW }),
+      runningTask({ silenceDeadlineUs: NOW }, limits),
       `${failedAttempt}, silence deadline off, last error SILENCE_DEADLINE; revoked SILENCE_DEADLINE; ATTEMPT_FAILED`,
     ],
     [
@@ -90,10 +90,19 @@ describe("time that passed", () => {
 
   it.each<[string, LiveTask]>([
     ["attempt deadline", runningTask({ attemptDeadlineUs: NOW })],
-    ["silence deadline", runningTask({ silenceDeadlineUs: NOW })],
+    ["silence deadline", runningTask({ silenceDeadlineUs: NOW }, limits)],
     ["grace of a cancel", runningTask(cancelOver)],
   ])("spares the %s right after an outage", (_, task) => {
     expect(pass(task, true)).toBe("no: NOTHING_TO_DO");
+  });
+
+  it("calls nobody silent who told of progress since", () => {
+    const task = runningTask({ silenceDeadlineUs: NOW }, limits);
+    const event = { kind: "time-passed", lenient: false } as const;
+    const told = (progressUs: number): string => tellAnswer(task, transition(task, event, decisionContext({ progressUs })));
+    expect(told(NOW - 20 * SECOND + 1)).toBe("no: NOTHING_TO_DO");
+    expect(told(NOW - 20 * SECOND)).toContain("SILENCE_DEADLINE");
+    expect(told(NOW - 90 * SECOND)).toContain("SILENCE_DEADLINE");
   });
 
   it("wakes, and ends by queue and total deadlines, also right after an outage", () => {

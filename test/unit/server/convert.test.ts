@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { fromEtag, storedNow, toEtag, toTask } from "@leasehold/server/api/convert-task";
 import { toDuration, toTimestamp } from "@leasehold/server/api/convert-time";
 import { toServerMessages, toVerdict } from "@leasehold/server/api/convert-worker";
-import { decodePageToken, encodePageToken } from "@leasehold/server/api/page-token";
+import { decodeEventToken, decodePageToken, encodeEventToken, encodePageToken, eventBinding, listBinding } from "@leasehold/server/api/page-token";
 import { parseDuration, parseTimestamp } from "@leasehold/server/api/validate-time";
 import { newTask } from "@leasehold/server/domain/new-task";
 import type { Verdict } from "@leasehold/server/dispatch/messages";
@@ -179,32 +179,52 @@ describe("etags", () => {
 
 describe("page tokens", () => {
   const request = ListTasksRequest.create({ filter: { names: ["a"], labels: { a: "1", b: "2" } }, pageSize: 7 });
-  const start = { createTimeUs: NOW_US, id: storedTask().id };
-  const token = encodePageToken(start, request, "default");
+  const start = { timeUs: NOW_US, id: storedTask().id };
+  const binding = listBinding(request, "default");
+  const token = encodePageToken(start, binding);
+  const refusal = expect.objectContaining({ refusal: expect.objectContaining({ reason: "INVALID_PAGE_TOKEN" }) as unknown }) as unknown;
+  const refusalOf = (decode: () => unknown): unknown => {
+    try {
+      return decode();
+    } catch (error) {
+      return error;
+    }
+  };
 
   it("work with the same query, whatever its page size, view and order of labels", () => {
-    expect(decodePageToken(token, request, "default")).toEqual(start);
-    expect(
-      decodePageToken(
-        token,
-        { ...request, pageSize: 50, view: TaskView.FULL, filter: { ...request.filter!, labels: { b: "2", a: "1" } } },
-        "default",
-      ),
-    ).toEqual(start);
+    expect(decodePageToken(token, binding)).toEqual(start);
+    const same = { ...request, pageSize: 50, view: TaskView.FULL, filter: { ...request.filter!, labels: { b: "2", a: "1" } } };
+    expect(decodePageToken(token, listBinding(same, "default"))).toEqual(start);
+    expect(decodePageToken("", binding)).toBeNull();
   });
 
   it("do not work with another query or namespace, cut, or with any bit changed", () => {
-    expect(decodePageToken(token, { ...request, order: TaskOrder.OLDEST_FIRST }, "default")).toBeNull();
-    expect(decodePageToken(token, { ...request, filter: undefined }, "default")).toBeNull();
-    expect(decodePageToken(token, request, "other")).toBeNull();
+    for (const other of [
+      listBinding({ ...request, order: TaskOrder.OLDEST_FIRST }, "default"),
+      listBinding({ ...request, filter: undefined }, "default"),
+      listBinding({ ...request, filter: { ...request.filter!, metadataContains: "1" } }, "default"),
+      listBinding(request, "other"),
+    ])
+      expect(refusalOf(() => decodePageToken(token, other))).toEqual(refusal);
     const bytes = Buffer.from(token, "base64url");
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const changed = Buffer.from(bytes);
       changed[bit >> 3]! ^= 1 << (bit & 7);
-      expect(decodePageToken(changed.toString("base64url"), request, "default")).toBeNull();
+      expect(refusalOf(() => decodePageToken(changed.toString("base64url"), binding))).toEqual(refusal);
     }
-    for (const odd of [token.slice(0, -1), `${token}A`, "", "x".repeat(10_000), "%"])
-      expect(decodePageToken(odd, request, "default")).toBeNull();
+    for (const odd of [token.slice(0, -1), `${token}A`, "x".repeat(10_000), "%"])
+      expect(refusalOf(() => decodePageToken(odd, binding))).toEqual(refusal);
+  });
+
+  it("of a timeline keep every digit of their place, and are of one task", () => {
+    const at = { timeUs: NOW_US + 1, fencingToken: 2 ** 40 + 3, revision: 4, place: 32_767 };
+    const events = eventBinding("default", start.id);
+    const sealed = encodeEventToken(at, events);
+    expect(decodeEventToken(sealed, events)).toEqual(at);
+    expect(decodeEventToken("", events)).toBeNull();
+    for (const other of [eventBinding("default", "0190b6f2-3c1e-7b7a-9d3e-000000000000"), eventBinding("other", start.id), binding])
+      expect(refusalOf(() => decodeEventToken(sealed, other))).toEqual(refusal);
+    expect(refusalOf(() => decodePageToken(sealed, events))).toEqual(refusal);
   });
 });
 

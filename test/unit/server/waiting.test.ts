@@ -10,10 +10,12 @@ import {
   WaitTarget,
   WatchTasksRequest,
 } from "@leasehold/proto/leasehold/v1/task_service";
-import { TaskView } from "@leasehold/proto/leasehold/v1/task";
+import { TaskState, TaskView } from "@leasehold/proto/leasehold/v1/task";
 import { afterEach, describe, expect, it } from "vitest";
 import type { TaskWatch } from "@leasehold/server/dispatch/dispatch";
-import type { ListQuery, StoredTask } from "@leasehold/server/storage/storage";
+import type { ListPage, ListQuery } from "@leasehold/server/storage/queries";
+import { placeOf } from "@leasehold/server/storage/queries";
+import type { StoredTask } from "@leasehold/server/storage/storage";
 import { toEtag } from "@leasehold/server/api/convert-task";
 import type { Behind } from "../../support/api-fakes.js";
 import { serveApi, storedTask } from "../../support/api-fakes.js";
@@ -57,18 +59,16 @@ function fakeTasks(count: number): {
       return listeners.size;
     },
   };
-  const inOrder = ({ newestFirst, after, filter }: ListQuery): StoredTask[] => {
-    const key = (createTimeUs: number, id: string): string => `${String(createTimeUs).padStart(20, "0")} ${id}`;
-    const all = [...stored.values()]
-      .map((task) => ({ task, at: key(task.live.identity.createTimeUs, task.id) }))
-      .sort((a, b) => (a.at < b.at === newestFirst ? 1 : -1));
-    const start = after === null ? null : key(after.createTimeUs, after.id);
-    return all
-      .filter(
-        ({ task, at }) =>
-          (start === null || (newestFirst ? at < start : at > start)) && (filter.taskIds.length === 0 || filter.taskIds.includes(task.id)),
-      )
+  const pageOf = ({ order, after, pageSize }: ListQuery): ListPage => {
+    const key = ({ timeUs, id }: { timeUs: number; id: string }): string => `${String(timeUs).padStart(20, "0")} ${id}`;
+    const newestFirst = order === "NEWEST_FIRST";
+    const tasks = [...stored.values()]
+      .map((task) => ({ task, at: key(placeOf(task, order)) }))
+      .sort((a, b) => (a.at < b.at === newestFirst ? 1 : -1))
+      .filter(({ at }) => after === null || (newestFirst ? at < key(after) : at > key(after)))
       .map(({ task }) => task);
+    const shown = tasks.slice(0, pageSize);
+    return { tasks: shown, next: shown.length < tasks.length ? placeOf(shown.at(-1)!, order) : null, scanLimitReached: false };
   };
   return {
     stored,
@@ -79,8 +79,9 @@ function fakeTasks(count: number): {
         readTask: (reference) => Promise.resolve(stored.get("id" in reference ? reference.id : "") ?? null),
         listTasks: (query) => {
           reads.push(query);
-          return Promise.resolve(inOrder(query).slice(0, query.pageSize + 1));
+          return Promise.resolve(pageOf(query));
         },
+        readTasks: (_, ids) => Promise.resolve(ids.flatMap((id) => stored.get(id) ?? [])),
       },
     },
     change: (id, task) => {
@@ -272,8 +273,11 @@ describe("ListTasks", () => {
     [{ pageSize: 1_001 }, status.INVALID_ARGUMENT],
     [{ pageSize: -1 }, status.INVALID_ARGUMENT],
     [{ order: 9 }, status.INVALID_ARGUMENT],
-    [{ order: TaskOrder.FINISHED_LAST_FIRST }, status.UNIMPLEMENTED],
-    [{ filter: { key: "k" } }, status.UNIMPLEMENTED],
+    [{ order: TaskOrder.FINISHED_LAST_FIRST, filter: { states: [TaskState.FAILED, TaskState.RUNNING] } }, status.INVALID_ARGUMENT],
+    [{ order: TaskOrder.WAITING_LONGEST_FIRST, filter: { states: [TaskState.PENDING] } }, status.INVALID_ARGUMENT],
+    [{ filter: { metadataContains: "{}" } }, status.INVALID_ARGUMENT],
+    [{ filter: { names: ["a"], metadataContains: "{" } }, status.INVALID_ARGUMENT],
+    [{ filter: { key: "k\0" } }, status.INVALID_ARGUMENT],
   ])("refuses %o", async (request, code) => {
     const { tasks } = await serve(fakeTasks(1).behind);
     const error = await new Promise<ServiceError | null>((resolve) => tasks.listTasks(ListTasksRequest.create(request), resolve));
