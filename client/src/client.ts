@@ -13,6 +13,7 @@ import type { Bigints } from "./json.js";
 import { type Logger, standardErrorLog, withFields } from "./log.js";
 import { type NewTaskOptions, newTaskFrom } from "./new-task.js";
 import { createPayloads } from "./payload.js";
+import { type Proceeded, proceedMatching, type ProceedOptions } from "./proceed.js";
 import { createSharedWatch } from "./shared-watch.js";
 import { createSubmissionBatch, type Submitted } from "./submission-batch.js";
 import { createTaskHandle, type SubmittedTask, type TaskHandle } from "./task-handle.js";
@@ -87,6 +88,15 @@ export interface Client {
   handle<Task extends TaskDefinition>(task: Task, reference: TaskReferenceInput): TaskHandle<Task>;
   /** A task of any definition by its id. Its payloads come unparsed. */
   handle(reference: { readonly id: string }): TaskHandle;
+  /**
+   * Lets the one unfinished task that matches go on; as `proceed` of its handle. NOT_FOUND if none does, FAILED_PRECONDITION with reason
+   * MULTIPLE_TASKS if several do.
+   */
+  proceed<Task extends TaskDefinition>(
+    task: Task,
+    filter: TaskFilterOptions<Task>,
+    options?: ProceedOptions<Task>,
+  ): Promise<Proceeded<Task["name"]>>;
   /** Tasks of a definition. */
   list<Task extends TaskDefinition>(task: Task, filter?: TaskFilterOptions<Task>, options?: ListOptions): TaskList<Task["name"]>;
   /** Tasks of any definition. */
@@ -136,6 +146,7 @@ export function createClient(options: ClientOptions = {}): Client {
       submit(connection, task, metadata, submitOptions),
     submitMany: (task, items, callOptions = {}) => submitMany(connection, task, items, callOptions),
     handle: handleOf(connection),
+    proceed: (task, filter, proceedOptions = {}) => proceedOne(connection, task, filter, proceedOptions),
     list: (
       taskOrFilter: TaskDefinition | TaskFilterOptions = {},
       filterOrOptions: TaskFilterOptions | ListOptions = {},
@@ -175,6 +186,20 @@ async function submit<Task extends TaskDefinition>(
       await connection.submissions.submit(newTask, scope),
       options.id === undefined ? newTask.taskId : undefined,
     );
+  } finally {
+    scope.close();
+  }
+}
+
+async function proceedOne<Task extends TaskDefinition>(
+  connection: Connection,
+  task: Task,
+  filter: TaskFilterOptions<Task>,
+  options: ProceedOptions<Task>,
+): Promise<Proceeded<Task["name"]>> {
+  const scope = openScope(connection.clock, options, REQUEST_TIMEOUT_MS);
+  try {
+    return await proceedMatching(connection, task, filter, options, scope);
   } finally {
     scope.close();
   }

@@ -13,7 +13,8 @@ import { timeFrom, type TimeInput } from "./duration.js";
 import { invalid, LeaseholdError, type Violation } from "./errors.js";
 import { startingExecutionMetadata } from "./execution-metadata.js";
 import { parseWithSchema } from "./schema.js";
-import { snapshotFrom, type TaskSnapshot } from "./task-snapshot.js";
+import { snapshotFrom, type TaskSnapshot, type TaskStateName } from "./task-snapshot.js";
+import { createTaskList, type TaskFilterOptions } from "./task-list.js";
 
 /** A JSON Merge Patch (RFC 7396) of a type: null removes a property, arrays are replaced as a whole. */
 export type MergePatch<T> = T extends readonly unknown[]
@@ -89,6 +90,40 @@ export async function proceed<Task extends TaskDefinition>(
       await sleep(connection.clock, connection.random() * 20 * tries, scope.signal);
     }
   }
+}
+
+/** States of a task that a proceed may find. */
+const UNFINISHED: readonly TaskStateName[] = ["pending", "running", "suspended"];
+
+/**
+ * Proceeds the one unfinished task that matches. It is looked up first: a proceed by filter could not be tried again, one by id can.
+ * Throws NOT_FOUND for none, FAILED_PRECONDITION with reason MULTIPLE_TASKS for several, and what `proceed` throws.
+ */
+export async function proceedMatching<Task extends TaskDefinition>(
+  connection: Connection,
+  task: Task,
+  filter: TaskFilterOptions<Task>,
+  options: ProceedOptions<Task>,
+  scope: CallScope,
+): Promise<Proceeded<Task["name"]>> {
+  const { signal } = scope;
+  const remainingMs = scope.remainingMs();
+  const call: CallOptions = remainingMs === undefined ? { signal } : { signal, timeout: remainingMs };
+  const found: string[] = [];
+  for await (const { id } of createTaskList(connection, task, { state: UNFINISHED, ...filter }, { ...call, pageSize: 2 })) {
+    found.push(id);
+    if (found.length === 2) break;
+  }
+  const [taskId, another] = found;
+  const about = { taskName: task.name };
+  if (taskId === undefined) {
+    throw new LeaseholdError({ ...about, code: "NOT_FOUND", reason: "TASK_NOT_FOUND", message: `no unfinished ${task.name} matches` });
+  }
+  if (another !== undefined) {
+    const message = `more than one unfinished ${task.name} matches, ${taskId} and ${another} among them`;
+    throw new LeaseholdError({ ...about, code: "FAILED_PRECONDITION", reason: "MULTIPLE_TASKS", message });
+  }
+  return proceed(connection, task, taskId, options, scope);
 }
 
 async function makeUpdate<Task extends TaskDefinition>(

@@ -141,6 +141,7 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     storage,
     config.scheduling,
     (session, tasks) => workers.deliver(session, tasks),
+    (tasks) => workers.giveBack(tasks.map(({ live }) => live)),
     failed,
   );
   const leaseBytes = config.limits.messageBytes - ANSWER_ROOM_BYTES;

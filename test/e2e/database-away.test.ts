@@ -2,16 +2,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
-import { startOwnPostgres, type OwnPostgres } from "../support/own-postgres.js";
+import { startDatabaseProxy } from "../support/database-proxy.js";
+import { startOwnPostgres } from "../support/own-postgres.js";
 import { eventually, isAlive, test } from "../support/scene.js";
 import { healthOf } from "../support/service-calls.js";
-import { startTcpProxy } from "../support/tcp-proxy.js";
-import { count, mark } from "./programs/tasks.js";
-
-/** Where a Postgres listens, for a proxy; it has another place after each start. */
-function socketOf(postgres: OwnPostgres): { path: string } {
-  return { path: join(postgres.socketDir, `.s.PGSQL.${new URL(postgres.url).port || "5432"}`) };
-}
+import { count, ending, mark } from "./programs/tasks.js";
 
 function lines(text: string): number {
   return text.split("\n").length;
@@ -24,15 +19,22 @@ describe.concurrent("Postgres", () => {
     async (end, { scene }) => {
       let postgres = await startOwnPostgres();
       scene.undo(() => postgres.remove());
-      const proxy = await startTcpProxy(socketOf(postgres));
-      scene.undo(() => proxy.close());
-      const url = new URL(postgres.url);
-      const databaseUrl = `postgresql://${url.username === "" ? "leasehold" : url.username}:${url.password}@127.0.0.1:${proxy.port}${url.pathname}`;
-      const server = await scene.server({ databaseUrl });
-      const worker = await scene.worker({ addresses: [server.address], name: "patient", sessionTtl: "20s" });
+      const database = await startDatabaseProxy(postgres.url);
+      scene.undo(() => database.proxy.close());
+      const server = await scene.server({ databaseUrl: database.url });
+      const worker = await scene.worker({
+        addresses: [server.address],
+        name: "patient",
+        sessionTtl: "20s",
+        tasks: [count.name, mark.name],
+      });
+      // Its TTL passes during the outage: it must stop, and nobody is charged.
+      const hasty = await scene.worker({ addresses: [server.address], name: "hasty", sessionTtl: "2s", tasks: [ending.name] });
       const client = scene.client(server.address);
       const gate = join(scene.folder, "gate");
       const gated = await client.submit(mark, { folder: scene.folder, gate });
+      const given = await client.submit(ending, { how: "abort" });
+      await hasty.hears("began", given.id);
       const counting = await client.submit(count, { to: 120, stepMs: 100 });
       await worker.hears("began", gated.id);
       await worker.hears("checkpointed", counting.id);
@@ -56,7 +58,7 @@ describe.concurrent("Postgres", () => {
       expect(lines(server.log()) + lines(worker.said()) - linesBefore).toBeLessThan(20 + (2 * awayMs) / 1_000);
 
       postgres = await startOwnPostgres({ dataDir: postgres.dataDir });
-      proxy.aim(socketOf(postgres));
+      database.moveTo(postgres.url);
       await eventually(
         () => healthOf(server.address),
         (health) => health === "SERVING",
@@ -70,6 +72,15 @@ describe.concurrent("Postgres", () => {
         expect(worker.times("began", task.id)).toBe(1);
         expect(worker.times("signal", task.id)).toBe(0);
       }
+      expect(await hasty.hears("signal", given.id)).toBe("disconnected");
+      await eventually(
+        () => hasty.times("began", given.id),
+        (times) => times > 1,
+        "the task that had to be stopped runs again",
+      );
+      expect(await given.snapshot()).toMatchObject({ state: "running", attempt: 1, lostLeases: 0 });
+      await given.cancel({ grace: "10s" });
+      expect(await given.outcome({ timeout: "15s" })).toMatchObject({ state: "cancelled" });
       expect([isAlive(server.pid), isAlive(worker.pid)]).toEqual([true, true]);
     },
   );

@@ -100,6 +100,30 @@ describe.concurrent("a worker killed in the middle of a task", () => {
       for (const task of counted) await task.cancel({ grace: 0 });
     },
   );
+
+  test("by its task, every time, is no victim for long: the task is POISONED after its budget", { timeout: 90_000 }, async ({ scene }) => {
+    const server = await scene.server();
+    const client = scene.client(server.address);
+    const retry = { maxLostLeases: 2, lostLeaseDelays: ["0s"] } as const;
+    const poison = await client.submit(ending, { how: "never" }, { retry });
+    const names: string[] = [];
+    for (const name of ["victim-1", "victim-2", "victim-3"]) {
+      const victim = await scene.worker({ addresses: [server.address], name });
+      await victim.hears("began", poison.id);
+      names.push(name);
+      await victim.kill();
+    }
+    const survivor = await scene.worker({ addresses: [server.address], name: "survivor" });
+    expect(await poison.outcome({ timeout: "20s" })).toMatchObject({ state: "failed", finishReason: "poisoned" });
+    const snapshot = await poison.snapshot();
+    expect(snapshot).toMatchObject({ attempt: 1, lostLeases: 3, maxLostLeases: 2, workerName: names.at(-1) });
+    expect(survivor.times("began", poison.id)).toBe(0);
+    // Others of its name are none the worse.
+    const other = await client.submit(ending, { how: "abort" });
+    await survivor.hears("began", other.id);
+    await other.cancel({ grace: "10s" });
+    expect(await other.outcome({ timeout: "15s" })).toMatchObject({ state: "cancelled" });
+  });
 });
 
 describe.concurrent("a worker frozen for longer than its session TTL", () => {

@@ -30,6 +30,37 @@ describe.concurrent("a handler that ignores its signal", () => {
     expect(await (await client.submit(quick, { n: 4 })).result({ timeout: "15s" })).toEqual({ n: 4, worker: "stuck" });
     expect(stuck.said()).not.toContain("running=2");
   });
+
+  test(
+    "beyond its attempt deadline: the next attempt and the next task run elsewhere, never two in one slot",
+    { timeout: 90_000 },
+    async ({ scene }) => {
+      const server = await scene.server();
+      const client = scene.client(server.address);
+      const stuck = await scene.worker({ addresses: [server.address], name: "stuck", concurrency: 1, sessionTtl: "20s" });
+      const retry = { maxAttempts: 2, delays: ["0s"] } as const;
+      const task = await client.submit(deaf, { forMs: 8_000 }, { key: "only", deadlines: { attempt: "2s" }, retry });
+      await stuck.hears("began", task.id);
+      const free = await scene.worker({ addresses: [server.address], name: "free", concurrency: 1, sessionTtl: "20s" });
+      expect(await stuck.hears("signal", task.id)).toBe("attempt_deadline");
+      // The same task again, and not on the worker where its first handler still runs.
+      expect(await free.hears("began", task.id)).toContain("by=retry attempt=2");
+      expect(stuck.times("ended", task.id)).toBe(0);
+      expect(await task.outcome({ timeout: "20s" })).toMatchObject({
+        state: "failed",
+        finishReason: "max_attempts",
+        error: { code: "ATTEMPT_DEADLINE" },
+      });
+      // Both handlers end late, and neither result is taken.
+      for (const worker of [stuck, free]) await worker.hears("ended", task.id);
+      expect((await task.snapshot()).state).toBe("failed");
+      const names = await Promise.all(
+        [1, 2].map(async (n) => (await (await client.submit(quick, { n })).result({ timeout: "15s" })).worker),
+      );
+      expect(names.every((name) => ["stuck", "free"].includes(name))).toBe(true);
+      for (const worker of [stuck, free]) expect(worker.said()).not.toContain("running=2");
+    },
+  );
 });
 
 describe.concurrent("a handler that blocks the event loop for longer than the session TTL", () => {

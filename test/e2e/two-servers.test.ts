@@ -1,8 +1,10 @@
 // What do workers and callers notice of two servers on one database? A worker moves between them with its leases; what is said at one is heard at the other.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { status } from "@grpc/grpc-js";
 import type { Client } from "@leasehold/client";
 import { describe, expect } from "vitest";
+import { startDatabaseProxy } from "../support/database-proxy.js";
 import { eventually, test, type Scene, type WorkerProcess } from "../support/scene.js";
 import type { ServerProcess } from "../support/server-process.js";
 import { ending, mark, quick } from "./programs/tasks.js";
@@ -90,6 +92,30 @@ describe.concurrent("a worker that knows two servers", () => {
     writeFileSync(gate, "");
     await killed;
     await expectUndisturbed(scene, client, worker, ids);
+  });
+});
+
+describe.concurrent("a worker that comes while its server goes", () => {
+  test("is sent elsewhere at once, and holds nothing up", { timeout: 60_000 }, async ({ scene }) => {
+    const { proxy, url } = await startDatabaseProxy(scene.databaseUrl);
+    scene.undo(() => proxy.close());
+    const server = await scene.server({ databaseUrl: url });
+    // Its hello is with the database when the drain begins.
+    proxy.delay("to-client", 400);
+    const asked = proxy.passed("to-target");
+    const raw = scene.raw(server.address, [quick.name]);
+    await eventually(
+      () => proxy.passed("to-target") - asked,
+      (bytes) => bytes > 300,
+      "the hello is on its way to the database",
+    );
+    const sinceMs = performance.now();
+    const stopped = server.stop();
+    expect(await raw.ended).toMatchObject({ code: status.UNAVAILABLE, reason: "SERVER_DRAINING" });
+    expect(performance.now() - sinceMs).toBeLessThan(6_000);
+    expect(await stopped).toBe(0);
+    expect(performance.now() - sinceMs).toBeLessThan(9_000);
+    expect(server.log()).not.toContain("cut off");
   });
 });
 

@@ -268,7 +268,7 @@ describe("cancel and lease", () => {
     const [id] = await test.store({});
     const groups = await other.groupsWithWork("default", 10);
     await test.storage.decide({ namespace: "default", id: id! }, cancel);
-    expect(await other.leaseTasks(claimOf([session], groups))).toEqual([]);
+    expect((await other.leaseTasks(claimOf([session], groups))).leased).toEqual([]);
     expect((await test.read(id!)).state).toBe("CANCELLED");
   });
 
@@ -278,9 +278,9 @@ describe("cancel and lease", () => {
     const holder = await test.connection();
     await holder.query("BEGIN");
     await holder.query("DELETE FROM live_tasks WHERE id = $1", [id]);
-    expect(await other.leaseTasks(claimOf([session], groups))).toEqual([]);
+    expect((await other.leaseTasks(claimOf([session], groups))).leased).toEqual([]);
     await holder.query("COMMIT");
-    expect(await other.leaseTasks(claimOf([session], groups))).toEqual([]);
+    expect((await other.leaseTasks(claimOf([session], groups))).leased).toEqual([]);
   });
 
   it("tell the worker of the cancel with or right after what was leased first", async () => {
@@ -386,7 +386,7 @@ describe("a claim on one replica and a takeover on another", () => {
 
   it("give back what was claimed before the takeover and is not listed", async () => {
     const task = await test.running(session);
-    expect(await takeOver()).toMatchObject({ kind: "taken", returned: [{ identity: task.identity }] });
+    expect(await takeOver()).toMatchObject({ kind: "taken", returned: [{ before: { identity: task.identity } }] });
     expect(await endOf(task)).toBe("PENDING RELEASED");
   });
 

@@ -45,7 +45,8 @@ export interface ModelSession {
   epoch: number;
   ttlUs: number;
   expiresAtUs: number;
-  ended: boolean;
+  /** Null while it lives. */
+  endedUs: number | null;
 }
 
 /** A lease that was given at some time, with the copy of its task that the server of its stream has; null where it has none. */
@@ -178,8 +179,8 @@ export class Model {
   // ---- time
 
   endSilentSessions(): number {
-    const silent = this.sessions.filter(({ ended, expiresAtUs }) => !ended && expiresAtUs <= this.nowUs);
-    for (const session of silent) session.ended = true;
+    const silent = this.sessions.filter(({ endedUs, expiresAtUs }) => endedUs === null && expiresAtUs <= this.nowUs);
+    for (const session of silent) session.endedUs = this.nowUs;
     this.revocations = this.revocations.filter(({ timeUs }) => timeUs >= this.nowUs - HOUR);
     return silent.length;
   }
@@ -190,8 +191,7 @@ export class Model {
     const blamed = new Set(running.filter(({ live }) => live.lostLeases >= SUSPECT_LOSSES).map(({ live }) => live.lease?.sessionId));
     const events = running.flatMap((task): [ModelTask, Event][] => {
       const session = this.session(task.live.lease?.sessionId ?? "");
-      if (session !== undefined && !session.ended)
-        return session.epoch === task.live.lease?.epoch ? [] : [[task, { kind: "lease-returned" }]];
+      if (session?.endedUs === null) return session.epoch === task.live.lease?.epoch ? [] : [[task, { kind: "lease-returned" }]];
       const bystander = blamed.has(task.live.lease?.sessionId) && task.live.lostLeases < SUSPECT_LOSSES;
       return [[task, { kind: "lease-lost", ...(bystander ? { charged: false as const } : {}) }]];
     });

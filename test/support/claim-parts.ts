@@ -1,7 +1,7 @@
 // How does a test step between the two halves of a claim? The statement that leases, and the look at the sessions' epochs after its commit.
 import pg from "pg";
 import { clientConfig } from "@leasehold/server/storage/connections";
-import type { Claimed } from "@leasehold/server/storage/lease-tasks";
+import type { Claimed } from "@leasehold/server/storage/storage";
 import { leaseStatements, leaseTasks } from "@leasehold/server/storage/lease-tasks";
 import type { Cell } from "@leasehold/server/storage/statement";
 import { statementsFor } from "@leasehold/server/storage/statement";

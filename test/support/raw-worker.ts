@@ -1,5 +1,5 @@
 // How does a test speak the worker protocol itself, message by message? From the generated stubs, without the SDK.
-import { credentials, type ClientDuplexStream, type ServiceError, status } from "@grpc/grpc-js";
+import { credentials, type ClientDuplexStream, type ServiceError, type status } from "@grpc/grpc-js";
 import { Status } from "@leasehold/proto/google/rpc/status";
 import { ErrorInfo } from "@leasehold/proto/google/rpc/error_details";
 import {

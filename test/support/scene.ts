@@ -93,12 +93,12 @@ export async function openScene(title: string): Promise<Scene & { check(): void;
     server: async (options) => {
       const server = await startServerProcess({ databaseUrl: database.url, ...options });
       undo(() => server.kill());
-      const watch = watched({ what: "the server", pid: server.pid, said: server.log, expected: false });
+      const watch = watched({ what: "the server", pid: server.pid, said: () => server.log(), expected: false });
       const expecting = <T>(end: () => Promise<T>): Promise<T> => {
         watch.expected = true;
         return end();
       };
-      return { ...server, stop: () => expecting(server.stop), kill: () => expecting(server.kill) };
+      return { ...server, stop: () => expecting(() => server.stop()), kill: () => expecting(() => server.kill()) };
     },
     worker: async (program) => {
       const name = program.name ?? `worker-${steps.length}`;
@@ -106,7 +106,7 @@ export async function openScene(title: string): Promise<Scene & { check(): void;
       const started = startProcess(process.execPath, args, { env: environment() });
       const watch = watched({ what: `worker ${name}`, pid: started.pid, said: started.said, expected: false });
       const worker = workerProcess(started, name, () => (watch.expected = true));
-      undo(worker.kill);
+      undo(() => worker.kill());
       await started.waitFor(/^ready$/m);
       return worker;
     },
@@ -204,5 +204,5 @@ export async function eventually<T>(
 }
 
 function shown(value: unknown): string {
-  return JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part)) ?? String(value);
+  return JSON.stringify([value], (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part));
 }

@@ -1,5 +1,5 @@
 // How does a test ask a server what is not in the SDK: its health, its reflection, bytes that no client would send? By plain calls with plain bytes.
-import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
+import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
 import { BadRequest } from "@leasehold/proto/google/rpc/error_details";
 import { Status } from "@leasehold/proto/google/rpc/status";
 import { endingOf, type StreamEnding } from "./raw-worker.js";
@@ -85,9 +85,4 @@ function refusedOf(error: ServiceError): Refused {
   const requests = details.filter(({ typeUrl }) => typeUrl.endsWith("google.rpc.BadRequest"));
   const fields = requests.flatMap(({ value }) => BadRequest.decode(value).fieldViolations.map(({ field }) => field));
   return { ...endingOf(error), fields };
-}
-
-/** Names of status codes, for readable expectations. */
-export function codeName(code: status): string {
-  return status[code];
 }

@@ -182,7 +182,7 @@ export async function openTestStorage(schema = "leasehold"): Promise<TestStorage
     lease: async (sessions, options = {}) => {
       const on = options.on ?? storage;
       const found = await on.groupsWithWork("default", 1000);
-      return on.leaseTasks(claimOf([sessions].flat(), found, options));
+      return (await on.leaseTasks(claimOf([sessions].flat(), found, options))).leased;
     },
     running: async (session, submission) => {
       const [id] = await test.store({ name: `alone.${String(storages.length)}.${randomUUID()}`, ...submission });

@@ -39,6 +39,7 @@ export class Dispatcher {
     private readonly storage: Pick<Storage, "leaseTasks" | "groupsWithWork">,
     private readonly settings: DispatcherSettings,
     private readonly deliver: (session: WorkerSession, tasks: readonly LeasedTask[]) => Promise<void>,
+    private readonly giveBack: (tasks: readonly LeasedTask[]) => Promise<void>,
     private readonly failed: (error: unknown) => void,
   ) {}
 
@@ -117,7 +118,8 @@ export class Dispatcher {
 
   private async claim(claim: Claim, sessions: readonly WorkerSession[]): Promise<number> {
     const step = this.work.now;
-    const tasks = await this.storage.leaseTasks(claim);
+    const { leased: tasks, outdated } = await this.storage.leaseTasks(claim);
+    if (outdated.length > 0) await this.giveBack(outdated);
     if (tasks.length < mostOf(claim)) {
       this.work.exhausted(claim.groups, step);
       // What becomes due later in these groups is found by a scan.

@@ -94,13 +94,8 @@ export class ConnectedWorkers implements WorkerSessions {
     const taken = await this.storage.takeOverSession(hello.sessionId, stored, held);
     if (taken.kind === "stale") return { refused: "STALE_HELLO" };
     this.sessions.get(hello.sessionId)?.end("SESSION_TAKEN");
-    if (taken.kind === "taken") for (const task of taken.returned) this.announceReturned(task);
+    if (taken.kind === "taken") for (const { before, answer } of taken.returned) this.announcements.committed(before, answer, true);
     return this.welcome(namespace, hello, taken.session, ttlUs, stream, taken.kept);
-  }
-
-  private announceReturned(task: LiveTask): void {
-    // What the takeover wrote is announced as the change that it was; the worker itself knows what it did not list.
-    this.announcements.committed(task, { kind: "changed", task, timeline: [] }, true);
   }
 
   private welcome(

@@ -93,9 +93,7 @@ function amongTakers(task: LiveTask, takers: readonly Candidate[], tasksAhead: n
   const trusted = suspect ? takers.filter(({ holdsSuspect }) => !holdsSuspect) : takers;
   const free = trusted.some((taker) => taker.free > 0);
   if (suspect && !free)
-    found.push(
-      reason("ISOLATED", "It lost two leases in a row: it waits for a free worker that holds no other such task.", { sinceUs }),
-    );
+    found.push(reason("ISOLATED", "It lost two leases in a row: it waits for a free worker that holds no other such task.", { sinceUs }));
   if (!takers.some((taker) => taker.free > 0))
     found.push(
       reason("ALL_SLOTS_BUSY", `All slots of the ${plural(takers.length, "worker")} that could take it are busy; ${ahead(tasksAhead)}.`, {

@@ -54,11 +54,15 @@ export function afterLostLease(policy: RetryPolicy, lost: number): number | null
   return lost > policy.maxLostLeases ? null : atOrLast(policy.lostLeaseDelaysUs, lost);
 }
 
-/** Delay after the `releases`-th release in a row without a checkpoint: none for two, then 10 s, then 60 s for each further one. */
+/** Delays of the third release in a row and of every later one, where the lost-lease list has no second or third entry. */
+const RELEASE_DELAYS_US = [10 * SECOND_US, 60 * SECOND_US] as const;
+
+/** Delay after the `releases`-th release in a row without a checkpoint: none for two, then the later delays of the lost-lease list. */
 export function releaseDelay(policy: RetryPolicy, releases: number): number {
   if (releases < 3) return 0;
-  // The third release waits as the second lost lease does, every later one as the third: a release loop must not spin.
-  return atOrLast(policy.lostLeaseDelaysUs, releases === 3 ? 2 : policy.lostLeaseDelaysUs.length);
+  const [, third, later] = policy.lostLeaseDelaysUs;
+  // A release loop must not spin, whatever the list says: a short one is filled up.
+  return releases === 3 ? (third ?? RELEASE_DELAYS_US[0]) : (later ?? RELEASE_DELAYS_US[1]);
 }
 
 /** Picks one delay of a range; `chance` is in [0, 1). */

@@ -181,6 +181,14 @@ export interface LiveTask {
   readonly revision: number;
 }
 
+/** How a task ended, beside what the live task was at that moment. */
+export interface Finish {
+  readonly state: FinalState;
+  readonly reason: FinishReason | null;
+  readonly result: Payload | null;
+  readonly error: TaskError | null;
+}
+
 /** The empty proceed record. */
 export const NO_PROCEEDS: ProceedRecord = { remembered: [], consumed: [], unapplied: [], requests: [] };
 

@@ -232,6 +232,7 @@ function resumed(
 
 function leaseLost(task: LiveTask, charged: boolean, context: Context): Answer {
   if (task.state !== "RUNNING") return nothingToDo();
+  if (task.totalDeadlineUs !== null && task.totalDeadlineUs <= context.nowUs) return deadlineEnds(task, "TOTAL_DEADLINE", context);
   const next: LiveTask = { ...task, lostLeases: task.lostLeases + (charged ? 1 : 0), attemptDeadlineUs: null, silenceDeadlineUs: null };
   const error: TaskError = { code: "LEASE_LOST", message: `worker ${task.workerName} fell silent` };
   if (task.cancel !== null) return cancelled(close(next), context, error, "LEASE_LOST");
@@ -249,7 +250,7 @@ function leaseLost(task: LiveTask, charged: boolean, context: Context): Answer {
 function returned(task: LiveTask, context: Context): Answer {
   if (task.cancel !== null) return cancelled(close(task), context, null, "LEASE_LOST");
   return {
-    ...pending(close(task), "RELEASED", context.nowUs, [entry("RELEASED", "PENDING", { message: "never reached its worker" })]),
+    ...pending(close(task), "RELEASED", context.nowUs, [entry("RELEASED", "PENDING", { message: "not held by its worker" })]),
     revoked: "LEASE_LOST",
   };
 }

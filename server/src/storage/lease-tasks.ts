@@ -7,7 +7,7 @@ import { readLabels, readTraceContext } from "./json-columns.js";
 import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive } from "./live-rows.js";
 import type { Connection, Row, Statement } from "./statement.js";
 import { bytes, instant, text } from "./statement.js";
-import type { Claim, LeasedTask, LeasePayloads } from "./storage.js";
+import type { Claim, Claimed, LeasedTask, LeasePayloads } from "./storage.js";
 
 type Build = (name: string, text: string) => Statement;
 
@@ -94,12 +94,6 @@ function claimText(which: string): string {
       LEFT JOIN LATERAL (
         SELECT e.content_type, e.content FROM $schema.execution_metadata e
         WHERE e.shard = $1 AND e.id = l.id AND l.execution_metadata_bytes BETWEEN 1 AND ${String(INLINE_PAYLOAD_BYTES)} OFFSET 0) e ON true`;
-}
-
-/** What a claim brought: leases to deliver, and those whose session changed meanwhile, to be given back. */
-export interface Claimed {
-  readonly leased: LeasedTask[];
-  readonly outdated: LeasedTask[];
 }
 
 /** Claims in one shard. `fencingBase` carries the Postgres timeline in its high bits. */

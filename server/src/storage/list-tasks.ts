@@ -81,7 +81,13 @@ export async function countTasks(parts: ListParts, namespace: string, filter: Li
 const WHOLE_LIST: ListQuery = { namespace: "", filter: NO_FILTER, order: "NEWEST_FIRST", after: null, pageSize: 0, withPayloads: false };
 
 /** The statement of one look at a page: at most `limit` rows of each source, at most `most` tasks. */
-export function listStatement({ schema, shard }: Pick<ListParts, "schema" | "shard">, plan: ListPlan, query: ListQuery, limit: number, most: number): Fragment {
+export function listStatement(
+  { schema, shard }: Pick<ListParts, "schema" | "shard">,
+  plan: ListPlan,
+  query: ListQuery,
+  limit: number,
+  most: number,
+): Fragment {
   const tasks = sql.fragment`found CROSS JOIN LATERAL (
     SELECT t.* FROM ${table(schema, "tasks")} t WHERE t.shard = ${shard} AND t.id = found.id OFFSET 0) t`;
   const direction = isDescending(query.order) ? sql.fragment`DESC` : sql.fragment``;

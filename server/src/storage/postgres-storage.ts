@@ -154,11 +154,7 @@ function taskOperations({ settings, clock, lanes, pool, statements, observe }: P
       if (!atomic) return pool.transaction(insert);
       return insertAtomically(() => pool.transaction(async (connection) => allOrNothing(tasks, await insert(connection))));
     },
-    leaseTasks: async (claim) => {
-      const claimed = await leaseTasks(lanes.leases, statements, SHARD, claim, lanes.fencingBase(), observe);
-      // What was claimed for an older epoch is left RUNNING under it: the next tick of upkeep gives it back.
-      return claimed.leased;
-    },
+    leaseTasks: (claim) => leaseTasks(lanes.leases, statements, SHARD, claim, lanes.fencingBase(), observe),
     readPayloads: (namespace, taskId) => readPayloads(pool, statements, shardOf(taskId, SHARDS), namespace, taskId),
     applyDecisions: (decisions) => applyDecisions(idlest(lanes.reports), statements, SHARD, decisions, observe),
     decide: (reference, event, etagRevision) =>
@@ -245,12 +241,7 @@ type ReadOperations =
   | "readChanged"
   | "storeProgress";
 
-function readOperations({
-  lanes,
-  pool,
-  reader,
-  statements,
-}: Parts): Pick<Storage, ReadOperations> {
+function readOperations({ lanes, pool, reader, statements }: Parts): Pick<Storage, ReadOperations> {
   const readTask: Storage["readTask"] = async (reference, withPayloads) => {
     const id = await resolveId(pool, statements, SHARD, reference);
     return id === null ? null : reader.readTask(shardOf(id, SHARDS), reference.namespace, id, withPayloads);

@@ -60,8 +60,9 @@ async function settleTaken(
   const listed = new Map(held.map((lease) => [lease.taskId, lease.nonce]));
   const isListed = (task: LiveTask): boolean => task.lease !== null && listed.get(task.identity.id) === task.lease.nonce;
   const event = (task: LiveTask): Event => (isListed(task) ? attested(task, session) : { kind: "lease-returned" });
-  const after = await applyEvents(connection, statements, running, event, context);
-  return { kind: "taken", session, kept: after.filter(isListed), returned: after.filter((task) => !isListed(task)) };
+  const decided = await applyEvents(connection, statements, running, event, context);
+  const kept = decided.filter(({ before }) => isListed(before)).map(({ answer }) => answer.task);
+  return { kind: "taken", session, kept, returned: decided.filter(({ before }) => !isListed(before)) };
 }
 
 // The session had ended: what still carries the listed token, running or lost, goes on under a new session.
@@ -80,7 +81,8 @@ async function keepFromEnded(
   const own = locked.filter(
     ({ identity, lease }) => identity.namespace === namespace && lease?.sessionId === endedId && nonces.get(identity.id) === lease.nonce,
   );
-  return applyEvents(connection, statements, own, (task) => attested(task, session), context);
+  const decided = await applyEvents(connection, statements, own, (task) => attested(task, session), context);
+  return decided.map(({ answer }) => answer.task);
 }
 
 function attested(task: LiveTask, session: OpenSession): Event {
@@ -93,7 +95,7 @@ async function applyEvents(
   tasks: readonly LiveTask[],
   event: (task: LiveTask) => Event,
   context: TakeOverContext,
-): Promise<LiveTask[]> {
+): Promise<Decision[]> {
   if (tasks.length === 0) return [];
   const [row] = await connection.run(statements.now, [context.shard, tasks[0]?.identity.id, false]);
   const nowUs = row === undefined ? 0 : instant(row, 0);
@@ -105,5 +107,5 @@ async function applyEvents(
   }
   const written = await applyDecisions(connection, statements, context.shard, decisions, context.observe);
   if (written.includes(false)) throw new Error("a locked task changed during a takeover");
-  return decisions.map((decision) => decision.answer.task);
+  return decisions;
 }

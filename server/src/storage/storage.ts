@@ -63,6 +63,13 @@ export interface LeasedTask {
   readonly executionMetadata: Payload | null;
 }
 
+/** What a claim brought. */
+export interface Claimed {
+  readonly leased: LeasedTask[];
+  /** Claimed for a session that ended or was taken over meanwhile: to be given back, undelivered. */
+  readonly outdated: LeasedTask[];
+}
+
 /** The two payloads of a lease. */
 export interface LeasePayloads {
   readonly metadata: Payload;
@@ -157,7 +164,7 @@ export interface OpenSession {
 /** What a Hello with a session id came to. */
 export type TakeOver =
   /** The session is this stream's now: these of the listed leases are still its own. `returned` tasks went back. */
-  | { readonly kind: "taken"; readonly session: OpenSession; readonly kept: readonly LiveTask[]; readonly returned: readonly LiveTask[] }
+  | { readonly kind: "taken"; readonly session: OpenSession; readonly kept: readonly LiveTask[]; readonly returned: readonly Decision[] }
   /** A hello with a higher connection number came first. */
   | { readonly kind: "stale" }
   /** The session had ended: a new one was opened and keeps these. */
@@ -255,8 +262,8 @@ export interface UpkeepTick {
 export interface Storage {
   /** Stores tasks; `atomic`: all or, on a fault, none. Answers each in the order given. */
   insertTasks(tasks: readonly NewTask[], atomic: boolean): Promise<Inserted[]>;
-  /** Leases due tasks for free slots, by priority and due time within a queue, queues taking turns. Re-reads the sessions' epochs after commit: what was claimed for an older one is given back and not answered. */
-  leaseTasks(claim: Claim): Promise<LeasedTask[]>;
+  /** Leases due tasks for free slots, by priority and due time within a queue, queues taking turns. Re-reads the sessions' epochs after commit: what was claimed for an older one is `outdated`. */
+  leaseTasks(claim: Claim): Promise<Claimed>;
   /** The payloads of one leased task that were too large to come with its claim. */
   readPayloads(namespace: string, taskId: string): Promise<LeasePayloads | null>;
   /** The one path that changes a task: writes each decision if its task still has the same lease nonce and revision. Answers which were written. */

@@ -92,8 +92,7 @@ export function columnEvents(task: StoredTask, facts: EventFacts): TaskEvent[] {
   const found: TaskEvent[] = [
     { ...blank, at: at(createTimeUs, 0, 0), type: "SUBMITTED", state: "PENDING", workerName: "", attempt: 1, runAtUs },
   ];
-  if (live.leaseTimeUs !== null)
-    found.push({ ...blank, at: at(live.leaseTimeUs, live.fencingToken, 1), type: "LEASED", state: "RUNNING" });
+  if (live.leaseTimeUs !== null) found.push({ ...blank, at: at(live.leaseTimeUs, live.fencingToken, 1), type: "LEASED", state: "RUNNING" });
   if (live.checkpointTimeUs !== null) {
     // An earlier checkpoint belongs to a lease whose token nobody kept: it stands before the last lease.
     const ofLastLease = live.checkpointTimeUs >= (live.leaseTimeUs ?? 0);

@@ -7,9 +7,9 @@ import { applyToPage } from "./apply-page.js";
 const PAGE = 500;
 
 /** Ends silent sessions and returns every lease that has no living session at its epoch. */
-export async function expireLeases(parts: UpkeepParts, lenient: boolean): Promise<void> {
-  // After an outage nobody could heartbeat; sessions were spared for their TTL and none is ended before.
-  if (!lenient) await parts.storage.endExpiredSessions();
+export async function expireLeases(parts: UpkeepParts): Promise<void> {
+  // After an outage every session was spared for its TTL by the tick that noticed it.
+  await parts.storage.endExpiredSessions();
   for (;;) {
     const { lost, bystanders, returned } = await parts.storage.orphanedLeases(PAGE);
     const written =

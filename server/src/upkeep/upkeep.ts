@@ -43,7 +43,7 @@ export class Upkeep {
     try {
       const tick = await storage.tickUpkeep(serverId);
       alone(tick.alone);
-      await expireLeases(this.parts, tick.lenient);
+      await expireLeases(this.parts);
       await wakeOverdue(this.parts, tick.lenient);
       const nowMs = clock.monotonicMs();
       if (nowMs - this.lastRetentionMs < RETENTION_MS) return;

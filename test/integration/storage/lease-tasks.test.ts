@@ -264,6 +264,6 @@ describe("groups with work", () => {
     const groups = await test.storage.groupsWithWork("default", 1000);
     expect(new Set(groups.map(({ name, queue }) => `${name}/${queue}`)).size).toBe(100);
     const session = await test.session();
-    expect(await test.storage.leaseTasks(claimOf([session], groups))).toHaveLength(100);
+    expect((await test.storage.leaseTasks(claimOf([session], groups))).leased).toHaveLength(100);
   });
 });

@@ -152,9 +152,9 @@ describe("a schema", () => {
       const session = await storage.openSession(helloOf());
       await storage.tickUpkeep("0190b6f2-0000-7000-8000-000000000001");
       await storage.storeBeats([{ sessionId: session.id, epoch: 1, number: 1 }]);
-      const [leased] = await storage.leaseTasks(claimOf([session], await storage.groupsWithWork("default", 10)));
+      const { leased } = await storage.leaseTasks(claimOf([session], await storage.groupsWithWork("default", 10)));
       const reference = { namespace: "default", id: task.submission.id };
-      await storage.decide(reference, nextReport(leased!.live, bodies.complete));
+      await storage.decide(reference, nextReport(leased[0]!.live, bodies.complete));
       expect(await storage.readTask(reference, true)).toMatchObject({ state: "COMPLETED" });
       const newest = { namespace: "default", order: "NEWEST_FIRST", after: null, pageSize: 5, withPayloads: false } as const;
       const found = await storage.listTasks({ ...newest, filter: { ...NO_FILTER, labels: new Map([["a", "b"]]) } });

@@ -133,13 +133,13 @@ describe("a takeover", () => {
       lostLeases: 0,
       lease: null,
     });
-    expect(taken.kind === "taken" && taken.returned.map(({ identity }) => identity.id)).toEqual([unlisted.identity.id]);
+    expect(taken.kind === "taken" && taken.returned.map(({ before }) => before.identity.id)).toEqual([unlisted.identity.id]);
   });
 
   it("gives back what is listed with another token", async () => {
     const task = await test.running(session);
     const taken = await takeOver(2, [{ ...task, lease: { ...task.lease!, nonce: "ff".repeat(16) } }]);
-    expect(taken).toMatchObject({ kind: "taken", kept: [], returned: [{ identity: task.identity }] });
+    expect(taken).toMatchObject({ kind: "taken", kept: [], returned: [{ before: { identity: task.identity } }] });
   });
 
   it("keeps no lease of another session, whoever lists it", async () => {

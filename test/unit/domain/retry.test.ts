@@ -78,9 +78,12 @@ describe("a release", () => {
     expect([1, 2, 3, 4, 5, 1000].map((count) => releaseDelay(DEFAULT_RETRY_POLICY, count) / SECOND)).toEqual([0, 0, 10, 60, 60, 60]);
   });
 
-  it("waits as long as a policy with fewer delays has at the end", () => {
-    const one = policy({ lostLeaseDelaysUs: [5 * SECOND] });
-    expect([2, 3, 4].map((count) => releaseDelay(one, count) / SECOND)).toEqual([0, 5, 5]);
+  it("is damped also where the policy has fewer delays, or none", () => {
+    for (const lostLeaseDelaysUs of [[], [0], [5 * SECOND]]) {
+      expect([2, 3, 4].map((count) => releaseDelay(policy({ lostLeaseDelaysUs }), count) / SECOND)).toEqual([0, 10, 60]);
+    }
+    const two = policy({ lostLeaseDelaysUs: [0, 5 * SECOND] });
+    expect([2, 3, 4].map((count) => releaseDelay(two, count) / SECOND)).toEqual([0, 5, 60]);
   });
 });
 

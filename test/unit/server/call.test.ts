@@ -69,6 +69,18 @@ describe("a unary call", () => {
     expect(outcomes[0]!.error?.code).toBe(code);
   });
 
+  it("of a method without a handler is UNIMPLEMENTED with reason NOT_IMPLEMENTED", async () => {
+    const { implementation } = wrapService(TaskServiceService, {}, keptLog(), () => {});
+    const call = { request: {}, metadata: new Metadata(), cancelled: false, once: () => {} } as unknown as ServerUnaryCall<
+      unknown,
+      unknown
+    >;
+    const error = await new Promise<unknown>((resolve) => {
+      (implementation["getTask"] as handleUnaryCall<unknown, unknown>)(call, resolve);
+    });
+    expect(error).toMatchObject({ code: status.UNIMPLEMENTED });
+  });
+
   it("whose caller is gone ends all the same", async () => {
     expect(await callUnary(({ gone }) => gone(), { cancelled: true })).toEqual([{ error: null, value: true }]);
   });

@@ -515,7 +515,8 @@ export function taskEventTypeToJSON(object: TaskEventType): string {
 export interface NewTask {
   /**
    * UUID chosen by the submitter; makes repeating safe. Left out: the server makes one.
-   * The same id with equal content is the same task; with other content ALREADY_EXISTS.
+   * The same id with equal content is the same task for as long as it is stored, finished or not; with other content ALREADY_EXISTS.
+   * The id of a removed task is free again.
    */
   taskId: string;
   /** Required. 1 to 128 bytes of `A-Z a-z 0-9 . _ - : /`, beginning with a letter or digit; case-sensitive. */
@@ -554,7 +555,11 @@ export interface NewTask {
   keyHold:
     | Duration
     | undefined;
-  /** Compared instead of the metadata when the metadata is opaque and the key is taken. At most 64 bytes. */
+  /**
+   * Compared instead of the metadata when the metadata is opaque and the key is taken. At most 64 bytes. JSON is compared by what it
+   * means: spaces and the order of members do not count, the digits of numbers do. Opaque metadata of which one has no fingerprint is
+   * not compared.
+   */
   metadataFingerprint: Buffer;
   /** Trace context; default is the one of the call. */
   traceContext: TraceContext | undefined;
@@ -583,7 +588,11 @@ export interface SubmitTaskResponse {
 
 /** Request of SubmitTasks. */
 export interface SubmitTasksRequest {
-  /** 1 to 1,000 tasks. */
+  /**
+   * 1 to 1,000 tasks; fewer where their answers would not fit a message of `max_message_bytes`, which is refused before anything is
+   * stored. Names and labels aside an answer takes less than 1 KiB, with `atomic` = false 1.25 KiB, so with the default of 4 MiB only
+   * large labels lower the number.
+   */
   tasks: NewTask[];
   /** True (the default): all or nothing. False: each task is answered by itself. */
   atomic?: boolean | undefined;
@@ -597,13 +606,16 @@ export interface SubmitTasksResponse {
 
 /** What became of one task of SubmitTasks. */
 export interface SubmitTasksResult {
-  /** The task, in BASIC view, if it was accepted. */
+  /**
+   * The task, in BASIC view, if it was accepted. Of one that existed already `labels`, `error` and `last_error` are left out, because
+   * nothing in the request bounds them: GetTask has them.
+   */
   task:
     | Task
     | undefined;
   /** Whether this call stored it. */
   created: boolean;
-  /** Why it was refused; only with `atomic` = false. */
+  /** Why it was refused; only with `atomic` = false. Names the first fields that are wrong. */
   error: Status | undefined;
 }
 
@@ -778,7 +790,7 @@ export interface ProceedTaskRequest {
   task:
     | TaskReference
     | undefined;
-  /** Exactly one task must match: none is NOT_FOUND, several FAILED_PRECONDITION MULTIPLE_TASKS. */
+  /** Exactly one unfinished task must match: none is NOT_FOUND, several FAILED_PRECONDITION MULTIPLE_TASKS. The answer has its id. */
   filter:
     | TaskFilter
     | undefined;

@@ -1,0 +1,45 @@
+// Do the domain and Postgres agree after any history? Random steps of owners, workers and time, taken on plain objects and through two
+// servers' storages, everything compared after each. A longer run by hand: LEASEHOLD_MODEL_RUNS=2000 npx vitest run test/model
+//
+// A failure prints its seed and path. Put them, with a word on what went wrong, into seeds.json: those run first, always.
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Model } from "./model.js";
+import { ownerSteps } from "./owner-steps.js";
+import { SECOND } from "./step.js";
+import { openSystem, type System } from "./system.js";
+import { timeSteps } from "./time-steps.js";
+import { openSession, workerSteps } from "./worker-steps.js";
+import seeds from "./seeds.json" with { type: "json" };
+
+const RUNS = Number(process.env["LEASEHOLD_MODEL_RUNS"] ?? 60);
+/** Far more than a run takes; a history that hangs is ended by the statement limit. */
+const LIMIT_MS = Math.max(120_000, RUNS * 3000);
+
+let system: System;
+beforeAll(async () => {
+  system = await openSystem();
+});
+afterAll(() => console.log(JSON.stringify(Object.fromEntries([...system.reached].sort()), null, 0)));
+afterAll(() => system[Symbol.asyncDispose]());
+
+const histories = fc.commands([fc.oneof(...ownerSteps, ...workerSteps, ...timeSteps)], { maxCommands: 60, size: "max" });
+
+async function play(settings: fc.Parameters<unknown>): Promise<void> {
+  const property = fc.asyncProperty(histories, async (steps) => {
+    const begin = async (): Promise<{ model: Model; real: System }> => {
+      await system.reset();
+      const model = new Model();
+      await openSession(model, system, 0, 20 * SECOND);
+      return { model, real: system };
+    };
+    await fc.asyncModelRun(begin, steps);
+  });
+  await fc.assert(property, settings as fc.Parameters<[Iterable<fc.AsyncCommand<Model, System>>]>);
+}
+
+describe("the model and Postgres", () => {
+  it.each(seeds)("agree after the kept histories: $why", async ({ seed, path, runs }) => play({ seed, path, numRuns: runs }), LIMIT_MS);
+
+  it("agree after any history", () => play({ numRuns: RUNS }), LIMIT_MS);
+});
