@@ -54,6 +54,8 @@ export function errorFromStatus(status: Status, about: Partial<LeaseholdErrorFie
     code: details.reason === "TASK_REMOVED" ? "TASK_REMOVED" : code,
     retryable: code === "UNAVAILABLE" || (code === "RESOURCE_EXHAUSTED" && details.retryAfterMs !== undefined),
     ...about,
+    // The server's word comes first: a key that is taken is about the task that has it.
+    taskId: details.taskId ?? about.taskId,
   });
 }
 

@@ -3,7 +3,7 @@
 // Options come from the call, else from the definition, else from the server. Each refused one is named by its path.
 import type { Deadlines, RetryPolicy } from "@leasehold/proto/leasehold/v1/task";
 import { RetryAction } from "@leasehold/proto/leasehold/v1/task";
-import { type DurationInput, durationFromMs, durationMs } from "./duration.js";
+import { type DurationInput, durationFromMs, durationMs, msFromDuration } from "./duration.js";
 import type { Violation } from "./errors.js";
 
 /** Delays that grow: initial, initial × factor, … up to max. */
@@ -152,6 +152,44 @@ export function deadlinesFrom(deadlines: DeadlineOptions, path: string, violatio
     return input === undefined ? undefined : durationFromMs(durationMs(input, `${path}.${key}`, violations, { atLeastMs: 1 }));
   };
   return { queue: one("queue"), attempt: one("attempt"), silence: one("silence"), total: one("total") };
+}
+
+/** The options that a stored policy amounts to; durations in milliseconds. */
+export function retryOptionsFrom({ maxAttempts, maxLostLeases, backoff, delays, lostLeaseDelays, rules }: RetryPolicy): RetryOptions {
+  return {
+    ...(maxAttempts === undefined ? {} : { maxAttempts }),
+    ...(backoff === undefined ? {} : { backoff: backoffOptionsFrom(backoff) }),
+    ...(delays.length === 0 ? {} : { delays: delays.map(msFromDuration) }),
+    ...(rules.length === 0 ? {} : { rules: rules.map(ruleOptionsFrom) }),
+    ...(maxLostLeases === undefined ? {} : { maxLostLeases }),
+    ...(lostLeaseDelays.length === 0 ? {} : { lostLeaseDelays: lostLeaseDelays.map(msFromDuration) }),
+  };
+}
+
+function backoffOptionsFrom({ initial, factor, max, jitter }: NonNullable<RetryPolicy["backoff"]>): BackoffOptions {
+  return {
+    ...(initial === undefined ? {} : { initial: msFromDuration(initial) }),
+    ...(factor === undefined ? {} : { factor }),
+    ...(max === undefined ? {} : { max: msFromDuration(max) }),
+    ...(jitter === undefined ? {} : { jitter }),
+  };
+}
+
+function ruleOptionsFrom({ errorCodes, action, delays }: RetryPolicy["rules"][number]): RetryRuleOptions {
+  const codes = [...errorCodes];
+  const word = action === RetryAction.FAIL ? "fail" : "retry";
+  return delays.length === 0 ? { codes, action: word } : { codes, action: word, delays: delays.map(msFromDuration) };
+}
+
+/** The options that stored deadlines amount to; durations in milliseconds. */
+export function deadlineOptionsFrom(deadlines: Deadlines): DeadlineOptions {
+  const { queue, attempt, silence, total } = deadlines;
+  return {
+    ...(queue === undefined ? {} : { queue: msFromDuration(queue) }),
+    ...(attempt === undefined ? {} : { attempt: msFromDuration(attempt) }),
+    ...(silence === undefined ? {} : { silence: msFromDuration(silence) }),
+    ...(total === undefined ? {} : { total: msFromDuration(total) }),
+  };
 }
 
 /** Adds a violation unless the value is a whole number within the bounds. */

@@ -3,12 +3,10 @@
 // A snapshot is a Task message in the SDK's own terms: states as lower-case words, times as Date, absent as undefined. The full one also
 // has the payloads, parsed by the definition's schemas.
 import {
-  Deadlines,
   FinishReason,
   finishReasonToJSON,
   PendingReason,
   pendingReasonToJSON,
-  RetryPolicy,
   type Task,
   TaskState,
 } from "@leasehold/proto/leasehold/v1/task";
@@ -20,6 +18,7 @@ import { readExecutionMetadata } from "./execution-metadata.js";
 import type { Payloads } from "./payload.js";
 import { type Parsed, parseWithSchema } from "./schema.js";
 import { readFailure, type TaskFailure } from "./task-failure.js";
+import { type DeadlineOptions, deadlineOptionsFrom, type RetryOptions, retryOptionsFrom } from "./task-options.js";
 
 /** Where a task stands. The last three are final. */
 export type TaskStateName = "pending" | "running" | "suspended" | "completed" | "failed" | "cancelled";
@@ -93,10 +92,10 @@ export interface FullTaskSnapshot<Task extends TaskDefinition = TaskDefinition> 
   readonly result: ResultOf<Task> | undefined;
   /** Failed, or cancelled by its handler: how. */
   readonly error: TaskFailure<Task> | undefined;
-  /** The retry policy that was resolved when it was submitted, in the contract's JSON form. */
-  readonly retryPolicy: unknown;
-  /** Its deadlines, in the contract's JSON form. */
-  readonly deadlines: unknown;
+  /** The retry policy that was resolved when it was submitted; durations in milliseconds. */
+  readonly retryPolicy: RetryOptions | undefined;
+  /** Its deadlines in milliseconds, if it has any. */
+  readonly deadlines: DeadlineOptions | undefined;
 }
 
 const STATES: Readonly<Record<TaskState, TaskStateName | undefined>> = {
@@ -197,8 +196,8 @@ export async function fullSnapshotFrom<Definition extends TaskDefinition>(
     executionMetadata: accept(await readExecutionMetadata(definition, saved), task),
     result: task.state === TaskState.COMPLETED ? await readResult(definition, task, payloads) : undefined,
     error: task.error && (await readFailure(definition, task.error, payloads)),
-    retryPolicy: task.retryPolicy && RetryPolicy.toJSON(task.retryPolicy),
-    deadlines: task.deadlines && Deadlines.toJSON(task.deadlines),
+    retryPolicy: task.retryPolicy && retryOptionsFrom(task.retryPolicy),
+    deadlines: task.deadlines && deadlineOptionsFrom(task.deadlines),
   };
 }
 

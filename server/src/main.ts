@@ -21,6 +21,7 @@ import { migrate } from "./storage/migrate.js";
 import { openStorage } from "./storage/postgres-storage.js";
 import type { Decision, Hint, Storage } from "./storage/storage.js";
 import { createLog, type Log } from "./telemetry/log.js";
+import { removedTasks } from "./telemetry/metrics.js";
 import { quietly } from "./telemetry/quiet-failures.js";
 import { Upkeep } from "./upkeep/upkeep.js";
 
@@ -156,6 +157,10 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     },
     alone: (alone) => {
       announcements.alone = alone;
+    },
+    removed: (count) => {
+      removedTasks.add(count);
+      log.info({ count }, "finished tasks removed by retention");
     },
     failed,
   });

@@ -1,6 +1,7 @@
 // Whose is a key? Every policy against every standing of the task that has it, over the wire, with one server and with two.
+import pg from "pg";
 import { FinishReason, TaskState } from "@leasehold/proto/leasehold/v1/task";
-import { KeyConflictPolicy, ListTasksRequest, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
+import { CancelTaskRequest, KeyConflictPolicy, ListTasksRequest, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type InProcessServer, startInProcess } from "../support/in-process-server.js";
 import { type OwnerCalls, ownerCalls, readStatus, refused, type Submission } from "../support/owner-calls.js";
@@ -16,6 +17,12 @@ beforeAll(async () => {
   owner = ownerCalls(server.address);
 });
 afterAll(async () => {
+  // Whoever submits and whoever ends tasks lock in one order: nobody was ever made to wait for a second and try again.
+  const observer = new pg.Client(server.databaseUrl);
+  await observer.connect();
+  const { rows } = await observer.query("SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()");
+  await observer.end();
+  expect(rows).toEqual([{ deadlocks: 0 }]);
   owner.close();
   await server[Symbol.asyncDispose]();
 });
@@ -298,6 +305,50 @@ describe("one key at two servers at once", () => {
       const states = await Promise.all(answers.map(async ({ task }) => (await owner.get({ taskId: task.taskId })).state));
       expect(states.filter((state) => state === TaskState.PENDING)).toHaveLength(1);
     }
+    elsewhere.close();
+  });
+
+  it("is replaced or free while its task is cancelled, never an error", async () => {
+    await using second = await startInProcess({}, server.databaseUrl);
+    const elsewhere = ownerCalls(second.address);
+    const name = freshName();
+    for (let round = 0; round < 20; round++) {
+      const { task } = await owner.submit({ name, key: "k", keyConflictPolicy: REPLACE_PENDING });
+      const cancel = CancelTaskRequest.create({ task: { taskId: task.taskId } });
+      const [cancelled, next] = await Promise.all([
+        elsewhere.call(TaskServiceService.cancelTask, cancel),
+        owner.submit({ name, key: "k", keyConflictPolicy: REPLACE_PENDING }),
+      ]);
+      expect(cancelled.state).toBe(TaskState.CANCELLED);
+      expect(next.created).toBe(true);
+      expect((await owner.get({ name, key: "k" })).taskId).toBe(next.task.taskId);
+    }
+    elsewhere.close();
+  });
+
+  it("is one of many that finish while many are submitted, in another order", async () => {
+    await using second = await startInProcess({}, server.databaseUrl);
+    const elsewhere = ownerCalls(second.address);
+    const name = freshName();
+    const worker = openRawWorker(second.address, [name], { slots: 60 });
+    const items = Array.from({ length: 60 }, (_, index) => ({ name, key: `k${String(index)}` }));
+    for (let round = 0; round < 5; round++) {
+      const stored = await owner.submitMany(items);
+      const leases = await Promise.all(
+        stored.map(({ task }) => worker.first(({ leases: all }) => all.find(({ taskId }) => taskId === task?.taskId), "lease")),
+      );
+      for (const lease of leases.toReversed()) worker.report(lease, 1, outcomes.complete);
+      const [one, other] = await Promise.all([owner.submitMany(items.toReversed(), false), elsewhere.submitMany(items)]);
+      expect([...one, ...other].every(({ error }) => error === undefined)).toBe(true);
+      for (const lease of leases) await worker.verdict(lease, 1);
+      const list = ListTasksRequest.create({ filter: { names: [name], states: [TaskState.PENDING, TaskState.RUNNING] }, pageSize: 1000 });
+      for (const { taskId } of (await owner.call(TaskServiceService.listTasks, list)).tasks) {
+        const lease = await worker.first(({ leases: all }) => all.find((next) => next.taskId === taskId), "lease of what is left");
+        worker.report(lease, 1, outcomes.complete);
+        await worker.verdict(lease, 1);
+      }
+    }
+    worker.close();
     elsewhere.close();
   });
 

@@ -1,6 +1,6 @@
 // Does each thing that the origin, a .NET library of background tasks in one process, can do work here with the SDK against a real server?
 // One test for each row of the table that was taken from it; its defects are in origin-defects.test.ts.
-import { createClient, defineTask, handle, isTaskFailed } from "@leasehold/client";
+import { createClient, defineTask, handle, isTaskFailed, type MetadataInput } from "@leasehold/client";
 import { CountTasksRequest, ExplainTaskRequest, ExplanationCode, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
 import { TaskState } from "@leasehold/proto/leasehold/v1/task";
 import { describe, expect, it } from "vitest";
@@ -164,7 +164,7 @@ describe("in the origin", () => {
         }
       }),
     ]);
-    const outcome = async (metadata: Parameters<typeof sdk.client.submit<typeof task>>[1]) =>
+    const outcome = async (metadata: MetadataInput<typeof task>) =>
       (await sdk.client.submit(task, metadata)).outcome({ timeout: "20s" });
     expect(await outcome("success")).toEqual({ state: "completed", result: "well" });
     expect(await outcome("suspended until")).toEqual({ state: "completed", result: "woken" });
@@ -250,10 +250,9 @@ describe("in the origin", () => {
     const task = addingTask();
     const other = addingTask();
     await sdk.work([adding(task)]);
-    const jobs = await sdk.client.submitMany(
-      task,
-      [1, 2, 3, 4, 5].map((number) => ({ metadata: { numbers: [number, 10] }, labels: { odd: String(number % 2 === 1) } })),
-    );
+    const jobs = [];
+    for (const number of [1, 2, 3, 4, 5])
+      jobs.push(await sdk.client.submit(task, { numbers: [number, 10] }, { labels: { odd: String(number % 2 === 1) } }));
     await sdk.client.submit(other, { numbers: [1, 10] });
     for (const job of jobs) await until(job, ({ state }) => state === "suspended");
     const ids = jobs.map(({ id }) => id);

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { childrenOf } from "../../cli/src/embedded-postgres/processes.js";
 import { environment, startProcess, startTypescript, typescriptArguments, until, type StartedProcess } from "../support/child-process.js";
 
 const file = "stopping-process.ts";
@@ -138,8 +139,8 @@ describe("as PID 1", () => {
       env: environment(),
     });
     await outside.waitFor(/starting 1\n[^]*ready/);
-    const children = spawnSync("ps", ["-o", "pid=", "--ppid", String(outside.pid)], { encoding: "utf8" }).stdout.trim();
-    process.kill(Number(children), signal);
+    const [inside = 0] = childrenOf(outside.pid);
+    process.kill(inside, signal);
     expect(await outside.ended).toBe(0);
     expect(existsSync(trace)).toBe(true);
   });

@@ -23,14 +23,14 @@ beforeAll(async () => {
 afterAll(() => console.log(JSON.stringify(Object.fromEntries([...system.reached].sort()), null, 0)));
 afterAll(() => system[Symbol.asyncDispose]());
 
-const histories = fc.commands([fc.oneof(...ownerSteps, ...workerSteps, ...timeSteps)], { maxCommands: 60, size: "max" });
+const histories = fc.commands([fc.oneof(...ownerSteps, ...workerSteps, ...timeSteps)], { maxCommands: 100, size: "max" });
 
 async function play(settings: fc.Parameters<unknown>): Promise<void> {
   const property = fc.asyncProperty(histories, async (steps) => {
     const begin = async (): Promise<{ model: Model; real: System }> => {
       await system.reset();
       const model = new Model();
-      await openSession(model, system, 0, 20 * SECOND);
+      await openSession(model, system, 0, 60 * SECOND);
       return { model, real: system };
     };
     await fc.asyncModelRun(begin, steps);

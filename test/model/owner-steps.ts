@@ -26,7 +26,7 @@ const anySubmission = fc.record({
     queueUs: fc.constantFrom(null, null, 60 * SECOND),
     attemptUs: fc.constantFrom(null, null, 30 * SECOND),
     silenceUs: fc.constantFrom(null, null, 15 * SECOND),
-    totalUs: fc.constantFrom(null, null, null, 150 * SECOND),
+    totalUs: fc.constantFrom(null, null, null, null, 150 * SECOND),
   }),
   policy: fc.record({ maxAttempts: fc.integer({ min: 1, max: 3 }), maxLostLeases: fc.nat(3) }),
   key: fc.constantFrom(null, null, "k0", "k1"),

@@ -65,7 +65,7 @@ function serverOn({ clock }: TestStorage, storage: Storage): Server {
     reports: new Reports(clock, storage, writes, announcements, MAX_PAYLOAD_BYTES, failed),
     upkeep: {
       ...{ clock, storage, failed, serverId: randomUUID(), retentionUs: { COMPLETED: 0, FAILED: 0, CANCELLED: 0 } },
-      ...{ committed: () => undefined, alone: () => undefined },
+      ...{ committed: () => undefined, alone: () => undefined, removed: () => undefined },
     },
   };
 }

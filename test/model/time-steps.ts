@@ -15,7 +15,14 @@ const LENIENT_US = 20 * SECOND;
 
 const wait = step(
   "wait",
-  fc.constantFrom(1000, SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 20 * SECOND, 60 * SECOND, 4000 * SECOND).map((us) => ({ us })),
+  fc
+    .oneof(
+      { weight: 8, arbitrary: fc.constantFrom(1000, SECOND, 2 * SECOND) },
+      { weight: 8, arbitrary: fc.constantFrom(7 * SECOND, 10 * SECOND, 20 * SECOND) },
+      { weight: 2, arbitrary: fc.constant(60 * SECOND) },
+      { weight: 1, arbitrary: fc.constant(4000 * SECOND) },
+    )
+    .map((us) => ({ us })),
   async ({ us }, model, { test }) => {
     await test.advance(us);
     model.nowUs += us;

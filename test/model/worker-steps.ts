@@ -15,7 +15,7 @@ import { anyMetadata, reach } from "./owner-steps.js";
 import { on, pick, SECOND, type Step, step } from "./step.js";
 import { expectSame, type System } from "./system.js";
 
-const ttlUs = fc.constantFrom(20 * SECOND, 20 * SECOND, 5 * SECOND, 3600 * SECOND);
+const ttlUs = fc.constantFrom(5 * SECOND, 20 * SECOND, 20 * SECOND, 60 * SECOND, 3600 * SECOND);
 
 /** Opens a session on the first server, for every history to begin with. */
 export async function openSession(model: Model, { servers }: System, server: 0 | 1, ttl: number): Promise<void> {

@@ -6,8 +6,9 @@ import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { createGrpcTransport } from "../../client/src/grpc-transport.js";
 import type { Transport } from "../../client/src/transport.js";
 import { auditBetweenTicks, type Finding } from "./audit.js";
-import { type InProcessServer, startInProcess } from "./in-process-server.js";
+import { startInProcess } from "./in-process-server.js";
 import { type OwnerCalls, ownerCalls } from "./owner-calls.js";
+import { createTestDatabase, type TestDatabase } from "./postgres.js";
 import { type RawWorker, openRawWorker } from "./raw-worker.js";
 
 /** A server of a test and a client of it. */
@@ -51,16 +52,20 @@ export function sdkScene(env: Record<string, string> = {}): SdkScene {
   const steps: (() => Promise<unknown> | undefined)[] = [];
   const note = (message: string): void => void warnings.push(message);
   const logger: Logger = { debug: () => {}, info: () => {}, warn: note, error: note };
+  let database: TestDatabase | undefined;
   let shared: SdkServer | undefined;
   let owner: OwnerCalls | undefined;
   let names = 0;
 
-  const open = async (settings: Record<string, string>, databaseUrl?: string): Promise<SdkServer> => {
+  const open = async (settings: Record<string, string>, databaseUrl: string): Promise<SdkServer> => {
     const server = await startInProcess(settings, databaseUrl, faultLog(faults));
     const client = createClient({ transport: noting(calls, server.address), logger });
     let stopped: Promise<void> | undefined;
-    const stop = (): Promise<void> => (stopped ??= settle(client, server, databaseUrl === undefined));
-    return { address: server.address, databaseUrl: server.databaseUrl, client, stop };
+    const stop = async (): Promise<void> => {
+      client.close();
+      await (stopped ??= Promise.resolve(server[Symbol.asyncDispose]()));
+    };
+    return { address: server.address, databaseUrl, client, stop };
   };
   const theServer = (): SdkServer => {
     if (shared === undefined) throw new Error("the scene's server starts with the first test");
@@ -68,7 +73,8 @@ export function sdkScene(env: Record<string, string> = {}): SdkScene {
   };
 
   beforeAll(async () => {
-    shared = await open(env);
+    database = await createTestDatabase();
+    shared = await open(env, database.url);
     owner = ownerCalls(shared.address);
   });
   afterEach(async () => {
@@ -79,7 +85,9 @@ export function sdkScene(env: Record<string, string> = {}): SdkScene {
   });
   afterAll(async () => {
     owner?.close();
-    await shared?.stop();
+    if (database === undefined || shared === undefined) return;
+    await shared.stop();
+    await closeDatabase(database);
   });
 
   const undo = (step: () => Promise<unknown> | undefined): void => void steps.push(step);
@@ -105,7 +113,9 @@ export function sdkScene(env: Record<string, string> = {}): SdkScene {
       return client;
     },
     server: async (settings = {}, databaseUrl) => {
-      const server = await open(settings, databaseUrl);
+      const own = databaseUrl === undefined ? await createTestDatabase() : undefined;
+      if (own !== undefined) undo(() => closeDatabase(own));
+      const server = await open(settings, own?.url ?? databaseUrl ?? "");
       undo(() => server.stop());
       return server;
     },
@@ -126,11 +136,10 @@ export function sdkScene(env: Record<string, string> = {}): SdkScene {
   };
 }
 
-/** Stops a server; what it stored must be sound if nobody else uses its database. */
-async function settle(client: Client, server: InProcessServer, sole: boolean): Promise<void> {
-  client.close();
-  const findings = sole ? await auditBetweenTicks((text) => rowsOf<Finding>(server.databaseUrl, text)) : [];
-  await server[Symbol.asyncDispose]();
+/** Removes a database that no server uses any more; what was stored in it must be sound. */
+async function closeDatabase(database: TestDatabase): Promise<void> {
+  const findings = await auditBetweenTicks((text) => rowsOf<Finding>(database.url, text));
+  await database.drop();
   expect(findings).toEqual([]);
 }
 

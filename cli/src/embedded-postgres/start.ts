@@ -79,8 +79,10 @@ async function crash(pid: number, guard: Guard): Promise<void> {
 
 function running({ guard, socketDir, port }: Launched, dataDir: string, cluster: string, giveUp: () => void): EmbeddedPostgres {
   const pid = postmasterPid(cluster);
-  if (pid === undefined)
-    throw new EmbeddedPostgresError(`Postgres answers but ${cluster}/postmaster.pid is missing; nobody may clean up that folder.`);
+  if (pid === undefined) {
+    guard.release();
+    throw new EmbeddedPostgresError(`Postgres has lost ${cluster}/postmaster.pid; whatever tidies up that folder must leave it alone.`);
+  }
   const ended = guard.ended.then(giveUp);
   return {
     // The socket's folder stands where a host name would: pg, slonik and libpq all take it percent-encoded. Port and sslmode are named so

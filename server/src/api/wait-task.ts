@@ -9,6 +9,7 @@ import type { Violation } from "../domain/event.js";
 import type { Draining } from "./draining.js";
 import type { Storage, StoredTask } from "../storage/storage.js";
 import type { UnaryHandler } from "./call.js";
+import { gatheredReads } from "./gathered-reads.js";
 import { fromEtag, toTask } from "./convert-task.js";
 import { changes, refuseTooManyWaiters } from "./changes.js";
 import { refuse, refuseViolations } from "./status.js";
@@ -28,6 +29,7 @@ const MAX_WAIT_US = 60_000_000;
 
 /** WaitTask. */
 export function waitTask({ storage, watch, clock, config, draining }: WaitParts): UnaryHandler<WaitTaskRequest, WaitTaskResponse> {
+  const read = gatheredReads(storage, clock, config);
   return async (request, context) => {
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", context.namespace, violations);
@@ -37,7 +39,8 @@ export function waitTask({ storage, watch, clock, config, draining }: WaitParts)
     refuseViolations(violations);
     const answer = (task: StoredTask): WaitTaskResponse => ({ task: toTask(task, view, config.retentionUs), reached: reached(task) });
 
-    const first = await storage.readTask(reference, view === "FULL");
+    const full = view === "FULL";
+    const first = "id" in reference ? await read(reference.namespace, reference.id, full) : await storage.readTask(reference, full);
     if (first === null) return refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
     if (reached(first) || waitUs === 0) return answer(first);
     refuseTooManyWaiters(watch, 1, config);
@@ -51,11 +54,11 @@ export function waitTask({ storage, watch, clock, config, draining }: WaitParts)
     try {
       for (;;) {
         // Checked without payloads: a task that checkpoints often would be read whole each time.
-        const now = await storage.readTask({ namespace, id }, false);
+        const now = await read(namespace, id, false);
         if (now === null) return refuse("TASK_REMOVED", { resource: id });
         const leftMs = untilMs - clock.monotonicMs();
         if (reached(now) || leftMs <= 0 || context.gone()) {
-          const shown = view === "FULL" ? await storage.readTask({ namespace, id }, true) : now;
+          const shown = full ? await read(namespace, id, true) : now;
           if (shown === null) return refuse("TASK_REMOVED", { resource: id });
           if (reached(shown) || leftMs <= 0 || context.gone()) return answer(shown);
         }

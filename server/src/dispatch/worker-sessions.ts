@@ -105,7 +105,9 @@ export class ConnectedWorkers implements WorkerSessions {
     ttlUs: number,
     stream: WorkerStream,
     kept: readonly LiveTask[],
-  ): ConnectedWorker {
+  ): ConnectedWorker | { readonly refused: StreamEnd } {
+    // The drain began while the database answered: it would miss this stream, which nobody would end.
+    if (this.draining) return { refused: "SERVER_DRAINING" };
     const intervalUs = intervalOf(ttlUs);
     const session = new WorkerSession(namespace, hello, open, intervalUs / 1000, stream, this.surroundings);
     session.keep(kept);

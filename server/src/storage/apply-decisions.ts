@@ -119,10 +119,11 @@ export function applyStatements(build: Build): ApplyStatements {
         FROM gone g, c
         RETURNING id, namespace, revision, fencing_token, worker_name, execution_metadata_version),
       keyed AS MATERIALIZED (
-        SELECT x.tid, g.id, g.key_hold_us FROM gone g CROSS JOIN LATERAL (
+        -- Locked in the order in which keyed inserts lock them: two that go different ways would wait for each other.
+        SELECT x.tid, g.id, g.key_hold_us
+        FROM (SELECT * FROM gone WHERE key IS NOT NULL ORDER BY namespace, name, key) g CROSS JOIN LATERAL (
           SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = g.namespace AND k.name = g.name
-            AND k.key = g.key AND k.id = g.id OFFSET 0) x
-        WHERE g.key IS NOT NULL),
+            AND k.key = g.key AND k.id = g.id OFFSET 0 FOR UPDATE) x),
       freed AS (
         DELETE FROM $schema.task_keys k USING keyed f WHERE k.ctid = f.tid AND k.shard = $1 AND k.id = f.id AND f.key_hold_us = 0),
       held AS (

@@ -2,7 +2,7 @@
 // is answered by the task that has the key. Run in a transaction, because a replaced task and its successor are one step.
 
 import type { Answer } from "../domain/event.js";
-import type { NewTask } from "../domain/new-task.js";
+import type { NewTask, Submission } from "../domain/new-task.js";
 import type { LiveTask } from "../domain/task.js";
 import { isJson } from "../domain/proceeds.js";
 import { sameJson } from "../domain/same-json.js";
@@ -22,6 +22,7 @@ type Build = (name: string, text: string) => Statement;
 
 /** Statements of this file. */
 export interface KeyStatements {
+  readonly lockHolders: Statement;
   readonly holders: Statement;
   readonly passOn: Statement;
   readonly dropStray: Statement;
@@ -30,6 +31,14 @@ export interface KeyStatements {
 /** Builds the statements of this file for one schema. */
 export function keyStatements(build: Build): KeyStatements {
   return {
+    lockHolders: build(
+      "lock_key_holders",
+      `SELECT l.id FROM $schema.live_tasks l WHERE l.shard = $1 AND l.id = ANY (ARRAY(
+        SELECT k.id FROM unnest($2::text[], $3::text[], $4::text[]) AS u(namespace, name, key) CROSS JOIN LATERAL (
+          SELECT k.id FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = u.namespace AND k.name = u.name
+            AND k.key = u.key OFFSET 0) k))
+      ORDER BY l.id FOR UPDATE OF l`,
+    ),
     holders: build(
       "key_holders",
       `SELECT u.place, k.id, t.metadata, t.metadata_type, t.metadata_fingerprint, f.id IS NOT NULL
@@ -44,13 +53,13 @@ export function keyStatements(build: Build): KeyStatements {
       `UPDATE $schema.task_keys k SET id = $5::uuid, held_until = NULL
       WHERE k.shard = $1 AND k.namespace = $2 AND k.name = $3 AND k.key = $4 AND k.id = $6::uuid RETURNING k.id`,
     ),
-    // A key that was taken for a task whose id existed already would stay taken for ever.
+    // A key that was taken for a task whose id existed already would stay taken for ever. One with an end is no stray: its finished task holds it.
     dropStray: build(
       "drop_stray_keys",
       `DELETE FROM $schema.task_keys k WHERE k.shard = $1 AND k.ctid = ANY (ARRAY(
         SELECT x.tid FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[]) AS u(namespace, name, key, id) CROSS JOIN LATERAL (
           SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = u.namespace AND k.name = u.name
-            AND k.key = u.key AND k.id = u.id OFFSET 0) x
+            AND k.key = u.key AND k.id = u.id AND k.held_until IS NULL OFFSET 0) x
         WHERE NOT EXISTS (SELECT 1 FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
           WHERE l.shard = $1 AND l.id = u.id AND t.key = u.key)))`,
     ),
@@ -78,6 +87,7 @@ export async function insertWithKeys(
 ): Promise<Inserted[]> {
   const answers = new Map<NewTask, Inserted>();
   let open = [...tasks];
+  await lockHolders(connection, statements, context.shard, tasks);
   for (let turn = 0; open.length > 0; turn++) {
     if (turn === MOST_TRIES * Math.max(tasks.length, 1)) throw new Error("keys changed hands again and again");
     // Of several tasks with one key only the first can be inserted by one statement; the others meet its key afterwards.
@@ -101,6 +111,22 @@ export async function insertWithKeys(
   return tasks.map((task) => answers.get(task) ?? { kind: "id-exists", sameContent: false, exists: false });
 }
 
+// Whoever ends a task locks its row and then its key, so whoever may replace one must take the row first too: the insert locks the key.
+async function lockHolders(connection: Connection, statements: Statements, shard: number, tasks: readonly NewTask[]): Promise<void> {
+  const replacing = tasks
+    .map(({ submission }) => submission)
+    .filter(({ key, keyConflictPolicy }) => key !== null && keyConflictPolicy === "REPLACE_PENDING");
+  if (replacing.length > 0) await connection.run(statements.lockHolders, [shard, ...keyArrays(replacing)]);
+}
+
+function keyArrays(submissions: readonly Submission[]): unknown[] {
+  return [
+    textArray(submissions.map((s) => s.namespace)),
+    textArray(submissions.map((s) => s.name)),
+    textArray(submissions.map((s) => s.key)),
+  ];
+}
+
 function firstOfEachKey(tasks: readonly NewTask[]): NewTask[] {
   const seen = new Set<string>();
   return tasks.filter(({ submission: { namespace, name, key } }) => {
@@ -113,13 +139,7 @@ function firstOfEachKey(tasks: readonly NewTask[]): NewTask[] {
 async function dropStrayKeys(connection: Connection, statements: Statements, shard: number, tasks: readonly NewTask[]): Promise<void> {
   const keyed = tasks.map(({ submission }) => submission).filter(({ key }) => key !== null);
   if (keyed.length === 0) return;
-  await connection.run(statements.dropStray, [
-    shard,
-    textArray(keyed.map((s) => s.namespace)),
-    textArray(keyed.map((s) => s.name)),
-    textArray(keyed.map((s) => s.key)),
-    uuidArray(keyed.map((s) => s.id)),
-  ]);
+  await connection.run(statements.dropStray, [shard, ...keyArrays(keyed), uuidArray(keyed.map((s) => s.id))]);
 }
 
 // Answers those whose key somebody else has; a key that was freed meanwhile is left open for another try.
@@ -131,13 +151,7 @@ async function meetHolders(
 ): Promise<Map<NewTask, Inserted>> {
   const answers = new Map<NewTask, Inserted>();
   if (tasks.length === 0) return answers;
-  const submissions = tasks.map((task) => task.submission);
-  const rows = await connection.run(statements.holders, [
-    context.shard,
-    textArray(submissions.map((s) => s.namespace)),
-    textArray(submissions.map((s) => s.name)),
-    textArray(submissions.map((s) => s.key)),
-  ]);
+  const rows = await connection.run(statements.holders, [context.shard, ...keyArrays(tasks.map((task) => task.submission))]);
   for (const row of rows) {
     const task = tasks[Number(text(row, 0)) - 1];
     if (task === undefined) continue;

@@ -36,7 +36,9 @@ export function insertStatements(build: Build): InsertStatements {
         SELECT $1::int2, n.namespace, n.name, n.key, n.id FROM n
         WHERE n.key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM $schema.tasks x WHERE x.shard = $1 AND x.id = n.id)
         ORDER BY n.namespace, n.name, n.key
-        ON CONFLICT (shard, namespace, name, key) DO UPDATE SET id = excluded.id, held_until = NULL
+        -- A key of the same id is that of a task stored meanwhile, which may have finished and hold it: its end stays.
+        ON CONFLICT (shard, namespace, name, key) DO UPDATE SET id = excluded.id,
+          held_until = CASE WHEN k.id = excluded.id THEN k.held_until END
           WHERE k.held_until <= (SELECT now FROM c) OR k.id = excluded.id
         RETURNING k.id),
       t AS (

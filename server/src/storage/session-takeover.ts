@@ -57,8 +57,7 @@ async function settleTaken(
   context: TakeOverContext,
 ): Promise<TakeOver> {
   const running = await lockHeld(connection, statements, context.shard, session.id);
-  const listed = new Map(held.map((lease) => [lease.taskId, lease.nonce]));
-  const isListed = (task: LiveTask): boolean => task.lease !== null && listed.get(task.identity.id) === task.lease.nonce;
+  const isListed = isOneOf(held);
   const event = (task: LiveTask): Event => (isListed(task) ? attested(task, session) : { kind: "lease-returned" });
   const decided = await applyEvents(connection, statements, running, event, context);
   const kept = decided.filter(({ before }) => isListed(before)).map(({ answer }) => answer.task);
@@ -76,13 +75,17 @@ async function keepFromEnded(
   context: TakeOverContext,
 ): Promise<LiveTask[]> {
   if (held.length === 0) return [];
-  const nonces = new Map(held.map((lease) => [lease.taskId, lease.nonce]));
-  const locked = await lockListed(connection, statements, context.shard, [...nonces.keys()]);
-  const own = locked.filter(
-    ({ identity, lease }) => identity.namespace === namespace && lease?.sessionId === endedId && nonces.get(identity.id) === lease.nonce,
-  );
+  const isListed = isOneOf(held);
+  const locked = await lockListed(connection, statements, context.shard, [...new Set(held.map(({ taskId }) => taskId))]);
+  const own = locked.filter((task) => task.identity.namespace === namespace && task.lease?.sessionId === endedId && isListed(task));
   const decided = await applyEvents(connection, statements, own, (task) => attested(task, session), context);
   return decided.map(({ answer }) => answer.task);
+}
+
+// A worker may hold two leases of one task: an old one whose outcome nobody acknowledged yet, and the present one.
+function isOneOf(held: readonly HeldLease[]): (task: LiveTask) => boolean {
+  const listed = new Set(held.map(({ taskId, nonce }) => `${taskId} ${nonce}`));
+  return ({ identity, lease }) => lease !== null && listed.has(`${identity.id} ${lease.nonce}`);
 }
 
 function attested(task: LiveTask, session: OpenSession): Event {

@@ -16,6 +16,8 @@ export interface UpkeepParts {
   readonly committed: (before: LiveTask, answer: Extract<Answer, { kind: "changed" | "finished" }>) => void;
   /** Told after each tick whether other servers need hints. */
   readonly alone: (alone: boolean) => void;
+  /** Told how many finished tasks a sweep removed. */
+  readonly removed: (count: number) => void;
   readonly failed: (error: unknown) => void;
 }
 

@@ -17,16 +17,32 @@ export class Upkeep {
   private timer: Timer | null = null;
   private stopped = false;
   private ticking: Promise<void> = Promise.resolve();
-  private lastRetentionMs = Number.NEGATIVE_INFINITY;
+  private sweepTimer: Timer | null = null;
+  private sweeping: Promise<void> = Promise.resolve();
 
   constructor(private readonly parts: UpkeepParts) {}
 
-  /** Begins to tick. */
+  /** Begins to tick, and beside it to sweep. */
   start(): void {
+    this.tickOn();
+    this.sweepOn();
+  }
+
+  private tickOn(): void {
     this.ticking = this.tick().finally(() => {
       if (!this.stopped)
         this.timer = this.parts.clock.after(TICK_MS, () => {
-          this.start();
+          this.tickOn();
+        });
+    });
+  }
+
+  // Apart from the ticks: millions of tasks may have to go, and leases must expire in time meanwhile.
+  private sweepOn(): void {
+    this.sweeping = this.sweep().finally(() => {
+      if (!this.stopped)
+        this.sweepTimer = this.parts.clock.after(RETENTION_MS, () => {
+          this.sweepOn();
         });
     });
   }
@@ -35,23 +51,30 @@ export class Upkeep {
   async stop(): Promise<void> {
     this.stopped = true;
     this.timer?.cancel();
-    await this.ticking;
+    this.sweepTimer?.cancel();
+    await Promise.all([this.ticking, this.sweeping]);
   }
 
   private async tick(): Promise<void> {
-    const { storage, serverId, alone, failed, clock } = this.parts;
+    const { storage, serverId, alone, failed } = this.parts;
     try {
       const tick = await storage.tickUpkeep(serverId);
       alone(tick.alone);
       await expireLeases(this.parts);
       await wakeOverdue(this.parts, tick.lenient);
-      const nowMs = clock.monotonicMs();
-      if (nowMs - this.lastRetentionMs < RETENTION_MS) return;
-      this.lastRetentionMs = nowMs;
-      await removeExpiredTasks(this.parts);
-      await sweepProgress(this.parts);
     } catch (error) {
       failed(error);
+    }
+  }
+
+  private async sweep(): Promise<void> {
+    const stopped = (): boolean => this.stopped;
+    try {
+      const removed = await removeExpiredTasks(this.parts, stopped);
+      if (removed > 0) this.parts.removed(removed);
+      await sweepProgress(this.parts, stopped);
+    } catch (error) {
+      this.parts.failed(error);
     }
   }
 }

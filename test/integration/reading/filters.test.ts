@@ -131,7 +131,7 @@ describe("among 25,000 tasks", () => {
         convert_to('{"n":' || i || '}', 'UTF8'), '', true, '{}' FROM generate_series(1, 25000) i`);
     await test.rows(`
       INSERT INTO live_tasks (shard, namespace, id, queue, name, priority, state, pending_reason, create_time, run_at, revision)
-      SELECT 0, 'many', md5(i::text)::uuid, CASE WHEN i % 2500 = 0 THEN 'rare' ELSE 'q' END, 'm', 0, 0, 1,
+      SELECT 0, 'many', md5(i::text)::uuid, CASE WHEN i % 2500 = 0 THEN 'rare' WHEN i <= 10004 THEN 'half' ELSE 'q' END, 'm', 0, 0, 1,
         timestamptz '2026-01-01 00:00:00+00' + i / 10 * interval '1 second', timestamptz '2026-01-01 00:00:00+00', 1
       FROM generate_series(1, 25000) i`);
   });
@@ -142,7 +142,6 @@ describe("among 25,000 tasks", () => {
   it("a count says 10,000 and that there are more, never 10,001", async () => {
     expect(await count({})).toEqual({ count: COUNT_LIMIT, more: true });
     expect(await count({ names: ["m"], states: ["PENDING"] })).toEqual({ count: COUNT_LIMIT, more: true });
-    await test.rows("UPDATE live_tasks SET queue = 'half' WHERE namespace = 'many' AND queue = 'q' AND id IN (SELECT id FROM live_tasks WHERE namespace = 'many' AND queue = 'q' LIMIT 10000)");
     expect(await count({ queues: ["half"] })).toEqual({ count: COUNT_LIMIT, more: false });
     expect(await count({ queues: ["rare"] })).toEqual({ count: 10, more: false });
     expect(await count({ names: ["m"], queues: ["rare"], states: ["PENDING"] })).toEqual({ count: 10, more: false });

@@ -33,6 +33,7 @@ function parts() {
     retentionUs: retention,
     committed: (before: LiveTask, answer: Answer) => void committed.push([before, answer.kind]),
     alone: () => undefined,
+    removed: () => undefined,
     failed: (error: unknown) => {
       throw error;
     },
