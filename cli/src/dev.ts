@@ -4,8 +4,6 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadConfig, type Config } from "@leasehold/server/config";
-import { startServer } from "@leasehold/server/main";
-import { demoTaskNames, startDemoWorker } from "./demo-worker.js";
 import { EmbeddedPostgresError, findRunningInstance, startEmbeddedPostgres, type EmbeddedPostgres } from "./embedded-postgres/start.js";
 import { onStopRequested } from "./stop-signals.js";
 
@@ -73,7 +71,7 @@ async function requireFreePort({ listen }: Config, projectDir: string, signal: A
   throw portRefusal(code, where, findRunningInstance({ projectDir }));
 }
 
-function banner(address: string, postgres: EmbeddedPostgres | undefined): string[] {
+function banner(address: string, postgres: EmbeddedPostgres | undefined, taskNames: readonly string[]): string[] {
   const moved =
     postgres !== undefined && !postgres.dataDir.endsWith(join(".leasehold", "postgres"))
       ? " (outside the project, which only root may enter)"
@@ -87,7 +85,7 @@ function banner(address: string, postgres: EmbeddedPostgres | undefined): string
     "",
     `  Postgres   ${database}`,
     ...(postgres === undefined ? [] : [`             psql '${postgres.url}'`]),
-    `  Worker     ${demoTaskNames.join(", ")}`,
+    `  Worker     ${taskNames.join(", ")}`,
     "",
     `  Try        npx leasehold submit demo.count --metadata '{"to":10}' --watch${elsewhere}`,
     `             npx leasehold list${elsewhere}`,
@@ -105,19 +103,23 @@ async function start(options: Required<DevOptions>, signal: AbortSignal, undo: U
   const configFor = (url: string): Config => loadConfig({ ...readable, ...env, LEASEHOLD_DATABASE_URL: url });
   await requireFreePort(configFor(given === "" ? undecidedUrl : given), projectDir, signal);
 
+  // Loading them takes this process as long as Postgres takes others to start: both at once.
+  const loading = Promise.all([import("@leasehold/server/main"), import("./demo-worker.js")]);
+  loading.catch(() => undefined);
   let postgres: EmbeddedPostgres | undefined;
   if (given === "") {
     postgres = await startEmbeddedPostgres({ projectDir, log: print, signal });
     undo.push(() => postgres?.stop() ?? Promise.resolve());
   }
   signal.throwIfAborted();
+  const [{ startServer }, { demoTaskNames, startDemoWorker }] = await loading;
   const server = await startServer(configFor(postgres?.url ?? given));
   undo.push(() => server.stop());
   signal.throwIfAborted();
   const worker = await startDemoWorker(server.address);
   undo.push(() => worker.stop());
   signal.throwIfAborted();
-  for (const line of banner(server.address, postgres)) print(line);
+  for (const line of banner(server.address, postgres, demoTaskNames)) print(line);
   return postgres;
 }
 

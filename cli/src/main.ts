@@ -3,9 +3,9 @@ import { createScreen } from "./output/screen.js";
 import { exitCodes } from "./exit-codes.js";
 import { runCommandLine } from "./program.js";
 
-// Whoever reads our output may leave (`leasehold list | head`): there is nobody left to answer.
+// Whoever reads our output may leave (`leasehold list | head` gives EPIPE, a closed terminal EIO): there is nobody left to answer.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
   // A server goes on without readers: stop-signals.ts listens as well then.
   if (process.stdout.listenerCount("error") === 1) process.exit(exitCodes.ok);
 });

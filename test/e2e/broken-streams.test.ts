@@ -36,7 +36,7 @@ async function state(scene: Scene, { server }: Stage, id: string): Promise<strin
 /** The task ended once, by its first lease, and its worker knows. */
 async function expectOnce(scene: Scene, stage: Stage, id: string): Promise<void> {
   const task = scene.client(stage.server.address).handle(mark, { id });
-  expect((await task.result({ timeout: "20s" })).worker).toBe("proxied");
+  expect((await task.result({ timeout: "30s" })).worker).toBe("proxied");
   const snapshot = await task.snapshot();
   expect(snapshot).toMatchObject({ state: "completed", attempt: 1, lostLeases: 0 });
   expect(stage.worker.times("began", id)).toBe(1);
@@ -64,7 +64,7 @@ async function unacknowledged(worker: WorkerProcess): Promise<number> {
 }
 
 describe.concurrent("an outcome whose verdict is lost with the stream", () => {
-  test("is recorded before, and recognized when it is sent again", { timeout: 60_000 }, async ({ scene }) => {
+  test("is recorded before, and recognized when it is sent again", { timeout: 120_000 }, async ({ scene }) => {
     const stage = await behindProxy(scene);
     const { id, open } = await running(scene, stage);
     stage.proxy.blackHole("to-client");
@@ -80,7 +80,7 @@ describe.concurrent("an outcome whose verdict is lost with the stream", () => {
     await expectOnce(scene, stage, id);
   });
 
-  test("is noticed although nothing is reset: silence ends the stream", { timeout: 90_000 }, async ({ scene }) => {
+  test("is noticed although nothing is reset: silence ends the stream", { timeout: 120_000 }, async ({ scene }) => {
     const stage = await behindProxy(scene);
     const { id, open } = await running(scene, stage);
     stage.proxy.blackHole("to-client");
@@ -98,7 +98,7 @@ describe.concurrent("an outcome whose verdict is lost with the stream", () => {
 });
 
 describe.concurrent("an outcome that never reached its server", () => {
-  test("is sent again after the reconnect", { timeout: 60_000 }, async ({ scene }) => {
+  test("is sent again after the reconnect", { timeout: 120_000 }, async ({ scene }) => {
     const stage = await behindProxy(scene);
     const { id, open } = await running(scene, stage);
     const reached = stage.proxy.passed("to-target");
@@ -121,7 +121,7 @@ describe.concurrent("a connection that is cut in the middle", () => {
   test.for<[Direction, number[]]>([
     ["to-target", [1, 30, 120, 250]],
     ["to-client", [1, 20, 60, 140]],
-  ])("of what goes %s costs no report and records none twice", { timeout: 90_000 }, async ([direction, cuts], { scene }) => {
+  ])("of what goes %s costs no report and records none twice", { timeout: 120_000 }, async ([direction, cuts], { scene }) => {
     const stage = await behindProxy(scene);
     for (const bytes of cuts) {
       const { id, open } = await running(scene, stage);
@@ -131,7 +131,7 @@ describe.concurrent("a connection that is cut in the middle", () => {
     }
   });
 
-  test("again and again costs no checkpoint", { timeout: 90_000 }, async ({ scene }) => {
+  test("again and again costs no checkpoint", { timeout: 120_000 }, async ({ scene }) => {
     const stage = await behindProxy(scene);
     stage.proxy.delay("to-client", 30);
     const task = await scene.client(stage.server.address).submit(count, { to: 30, stepMs: 40 });

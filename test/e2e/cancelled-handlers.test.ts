@@ -7,7 +7,7 @@ import { createTaskClient } from "../support/task-client.js";
 import { ending, quick } from "./programs/tasks.js";
 
 describe.concurrent("a task cancelled while its handler", () => {
-  test("ends in any way of its own is what the rules say, once", { timeout: 90_000 }, async ({ scene }) => {
+  test("ends in any way of its own is what the rules say, once", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const worker = await scene.worker({ addresses: [server.address], name: "obeying", sessionTtl: "20s" });
@@ -31,7 +31,7 @@ describe.concurrent("a task cancelled while its handler", () => {
     );
     await Promise.all(tasks.map(({ task }) => task.cancel({ reason: "superseded", grace: "20s" })));
     for (const { how, task, outcome, fencingToken } of tasks) {
-      expect({ how, ...(await task.outcome({ timeout: "15s" })) }).toMatchObject({ how, ...outcome });
+      expect({ how, ...(await task.outcome({ timeout: "30s" })) }).toMatchObject({ how, ...outcome });
       expect(await worker.hears("signal", task.id)).toBe("cancelled");
       const snapshot = await task.snapshot();
       expect(snapshot).toMatchObject({ fencingToken, lostLeases: 0 });
@@ -49,7 +49,7 @@ describe.concurrent("a task cancelled while its handler", () => {
     });
   });
 
-  test("goes on regardless is CANCELLED at the end of the grace", { timeout: 60_000 }, async ({ scene }) => {
+  test("goes on regardless is CANCELLED at the end of the grace", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const worker = await scene.worker({ addresses: [server.address], name: "stubborn", sessionTtl: "20s" });
@@ -57,7 +57,7 @@ describe.concurrent("a task cancelled while its handler", () => {
     await worker.hears("began", task.id);
     const askedMs = performance.now();
     await task.cancel({ reason: "too slow", grace: "2s" });
-    expect(await task.outcome({ timeout: "15s" })).toMatchObject({
+    expect(await task.outcome({ timeout: "30s" })).toMatchObject({
       state: "cancelled",
       finishReason: "cancel_requested",
       reason: "too slow",
@@ -76,7 +76,7 @@ describe.concurrent("a task cancelled while its handler", () => {
     );
   });
 
-  test("dies with its process is CANCELLED when the lease is lost, not queued again", { timeout: 60_000 }, async ({ scene }) => {
+  test("dies with its process is CANCELLED when the lease is lost, not queued again", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const worker = await scene.worker({ addresses: [server.address], name: "dying" });
@@ -94,7 +94,7 @@ describe.concurrent("a task cancelled while its handler", () => {
     }
     await worker.kill();
     for (const task of tasks) {
-      expect(await task.outcome({ timeout: "15s" })).toMatchObject({ state: "cancelled" });
+      expect(await task.outcome({ timeout: "30s" })).toMatchObject({ state: "cancelled" });
       expect((await task.snapshot()).attempt).toBe(1);
       expect(await scene.timeline(task.id)).not.toContain("LEASE_LOST");
     }
@@ -113,7 +113,7 @@ describe.concurrent("a task cancelled while its handler", () => {
       },
     ],
     ["release", { release: { retryAfter: undefined, executionMetadata: undefined } }],
-  ] as const)("is told by a raw worker as %s is CANCELLED, not tried again", { timeout: 60_000 }, async ([, report], { scene }) => {
+  ] as const)("is told by a raw worker as %s is CANCELLED, not tried again", { timeout: 120_000 }, async ([, report], { scene }) => {
     const { address } = await scene.server();
     const client = scene.client(address);
     const task = await client.submit(quick, { n: 1 });
@@ -126,7 +126,7 @@ describe.concurrent("a task cancelled while its handler", () => {
     expect(Number(cancel.remainingGrace?.seconds)).toBeGreaterThan(10);
     raw.report(lease, 1, report as unknown as Parameters<typeof raw.report>[2]);
     expect((await raw.verdict(lease, 1)).code).toBe(VerdictCode.RECORDED);
-    expect(await task.outcome({ timeout: "10s" })).toMatchObject({
+    expect(await task.outcome({ timeout: "30s" })).toMatchObject({
       state: "cancelled",
       finishReason: "cancel_requested",
       reason: "superseded",

@@ -80,7 +80,7 @@ describe.concurrent("Postgres", () => {
       );
       expect(await given.snapshot()).toMatchObject({ state: "running", attempt: 1, lostLeases: 0 });
       await given.cancel({ grace: "10s" });
-      expect(await given.outcome({ timeout: "15s" })).toMatchObject({ state: "cancelled" });
+      expect(await given.outcome({ timeout: "30s" })).toMatchObject({ state: "cancelled" });
       expect([isAlive(server.pid), isAlive(worker.pid)]).toEqual([true, true]);
     },
   );

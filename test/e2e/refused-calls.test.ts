@@ -83,7 +83,7 @@ describe("a worker's stream", () => {
     await expectServing();
   });
 
-  it("goes on after bad reports, each with its verdict", { timeout: 60_000 }, async () => {
+  it("goes on after bad reports, each with its verdict", { timeout: 120_000 }, async () => {
     const [raw, lease] = await leased();
     const nobody = { ...lease, leaseToken: "nobody's" };
     raw.report(nobody, 1, { complete: { result: undefined, executionMetadata: undefined } });
@@ -99,11 +99,11 @@ describe("a worker's stream", () => {
     expect(invalid.code).toBe(VerdictCode.INVALID);
     expect(invalid.status?.message).toContain("result");
     const task = scene.client(server.address).handle({ id: lease.taskId });
-    expect(await task.outcome({ timeout: "10s" })).toMatchObject({ state: "failed", finishReason: "invalid_report" });
+    expect(await task.outcome({ timeout: "30s" })).toMatchObject({ state: "failed", finishReason: "invalid_report" });
     await expectServing();
   });
 
-  it("without exactly one kind in a report gets INVALID and lives", { timeout: 60_000 }, async () => {
+  it("without exactly one kind in a report gets INVALID and lives", { timeout: 120_000 }, async () => {
     const [raw, lease] = await leased();
     raw.send({ reports: [Report.create({ leaseToken: lease.leaseToken, reportSeq: 1 })] });
     expect((await raw.verdict(lease, 1)).code).toBe(VerdictCode.INVALID);
@@ -111,7 +111,7 @@ describe("a worker's stream", () => {
     await raw.first(({ heartbeatAnswer }) => (heartbeatAnswer?.number ?? 0) >= 100 || undefined, "answer to a heartbeat");
   });
 
-  it("whose second message is a hello again ends, and its leases live", { timeout: 60_000 }, async () => {
+  it("whose second message is a hello again ends, and its leases live", { timeout: 120_000 }, async () => {
     const [raw, lease] = await leased();
     raw.send({ hello: Hello.create({ workerName: "again", connection: 2 }) });
     expect(await raw.ended).toMatchObject({ code: status.INVALID_ARGUMENT, reason: "HELLO_REPEATED" });

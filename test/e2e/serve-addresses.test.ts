@@ -27,7 +27,7 @@ function expectOneSentence(said: string): void {
 describe.concurrent("an address beyond loopback", () => {
   test.for(["::", "0.0.0.0", "[::]:0", "0.0.0.0:0"])(
     "as %s is refused without the flag, before anything is started",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (listen, { scene }) => {
       const { code, said } = await refused(scene, listen);
       expect(code).toBe(2);
@@ -36,7 +36,7 @@ describe.concurrent("an address beyond loopback", () => {
     },
   );
 
-  test("serves with the flag", { timeout: 60_000 }, async ({ scene }) => {
+  test("serves with the flag", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server({ listen: "0.0.0.0:0", env: { LEASEHOLD_INSECURE_BIND: "true" } });
     expect(server.address).toMatch(/^0\.0\.0\.0:\d+$/);
     expect(await healthOf(server.address.replace("0.0.0.0", "127.0.0.1"))).toBe("SERVING");
@@ -44,7 +44,7 @@ describe.concurrent("an address beyond loopback", () => {
 });
 
 describe.concurrent("an address of this machine", () => {
-  test("with port 0 is told with the port that the system chose", { timeout: 60_000 }, async ({ scene }) => {
+  test("with port 0 is told with the port that the system chose", { timeout: 120_000 }, async ({ scene }) => {
     const [one, other] = await Promise.all([scene.server({ listen: "127.0.0.1:0" }), scene.server({ listen: "localhost:0" })]);
     expect(one.address).toMatch(/^127\.0\.0\.1:[1-9]\d*$/);
     expect(other.address).toMatch(/^(?:127\.0\.0\.1|\[::1\]):[1-9]\d*$/);
@@ -52,7 +52,7 @@ describe.concurrent("an address of this machine", () => {
     expect(await healthOf(other.address.replace(/^.*:(?=\d+$)/, "localhost:"))).toBe("SERVING");
   });
 
-  test("in IPv6 serves where there is IPv6, else is refused in one sentence", { timeout: 60_000 }, async ({ scene }) => {
+  test("in IPv6 serves where there is IPv6, else is refused in one sentence", { timeout: 120_000 }, async ({ scene }) => {
     const here = Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === "::1"));
     if (here) {
       const server = await scene.server({ listen: "[::1]:0" });
@@ -65,7 +65,7 @@ describe.concurrent("an address of this machine", () => {
     }
   });
 
-  test("that is a unix socket serves there, and removes the file with its end", { timeout: 60_000 }, async ({ scene }) => {
+  test("that is a unix socket serves there, and removes the file with its end", { timeout: 120_000 }, async ({ scene }) => {
     const path = join(scene.folder, "leasehold.sock");
     const server = await scene.server({ listen: `unix:${path}` });
     expect(server.address).toBe(`unix:${path}`);
@@ -74,7 +74,7 @@ describe.concurrent("an address of this machine", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("that is in use is refused in one sentence", { timeout: 60_000 }, async ({ scene }) => {
+  test("that is in use is refused in one sentence", { timeout: 120_000 }, async ({ scene }) => {
     const occupied = await startTcpProxy({ port: 1 });
     scene.undo(() => occupied.close());
     const { code, said } = await refused(scene, occupied.address);

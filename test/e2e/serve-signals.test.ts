@@ -50,7 +50,7 @@ async function expectStopped(started: StartedProcess, sinceMs: number): Promise<
 describe.concurrent("serve by node", () => {
   test.for(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
     "drains at %s and exits with 0, also with a task running",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (signal, { scene }) => {
       const server = start(scene, process.execPath, [COMMAND, "serve"]);
       await busy(scene, await addressOf(server));
@@ -61,7 +61,7 @@ describe.concurrent("serve by node", () => {
     },
   );
 
-  test("exits at once at the second signal", { timeout: 60_000 }, async ({ scene }) => {
+  test("exits at once at the second signal", { timeout: 120_000 }, async ({ scene }) => {
     const server = start(scene, process.execPath, [COMMAND, "serve"]);
     await busy(scene, await addressOf(server));
     server.child.kill("SIGTERM");
@@ -70,7 +70,7 @@ describe.concurrent("serve by node", () => {
     expect(await server.ended).toBe(143);
   });
 
-  test("says NOT_SERVING while it drains", { timeout: 60_000 }, async ({ scene }) => {
+  test("says NOT_SERVING while it drains", { timeout: 120_000 }, async ({ scene }) => {
     const server = start(scene, process.execPath, [COMMAND, "serve"]);
     const address = await addressOf(server);
     await busy(scene, address);
@@ -90,7 +90,7 @@ describe.concurrent("serve through something else", () => {
     ["SIGHUP", "to npm alone"],
     // As Ctrl-C does; npm passes its own on as well.
     ["SIGINT", "to its whole group"],
-  ] as const)("by npm stops at %s %s, and leaves no process", { timeout: 60_000 }, async ([signal, whom], { scene }) => {
+  ] as const)("by npm stops at %s %s, and leaves no process", { timeout: 120_000 }, async ([signal, whom], { scene }) => {
     const scripts = { start: `'${process.execPath}' '${COMMAND}' serve` };
     writeFileSync(join(scene.folder, "package.json"), JSON.stringify({ private: true, scripts }));
     const npm = start(scene, "npm", ["start", "--no-update-notifier"]);
@@ -109,7 +109,7 @@ describe.concurrent("serve through something else", () => {
     expect(npm.said()).not.toMatch(/cut off|unhandled/i);
   });
 
-  test("by sh -c stops at SIGTERM and exits with 0", { timeout: 60_000 }, async ({ scene }) => {
+  test("by sh -c stops at SIGTERM and exits with 0", { timeout: 120_000 }, async ({ scene }) => {
     const shell = start(scene, "sh", ["-c", `exec '${process.execPath}' '${COMMAND}' serve`]);
     await addressOf(shell);
     const sinceMs = performance.now();
@@ -119,7 +119,7 @@ describe.concurrent("serve through something else", () => {
 
   test.for(["SIGTERM", "SIGINT"] as const)(
     "as PID 1 of a namespace stops at %s and exits with 0",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (signal, { scene }) => {
       const namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
       const permitted = spawnSync("unshare", [...namespace, "true"]).status === 0;
@@ -145,7 +145,7 @@ function descendants(pid: number): number[] {
 }
 
 describe.concurrent("a signal during the start", () => {
-  test("at any moment ends it, and the next start migrates what is left to do", { timeout: 90_000 }, async ({ scene }) => {
+  test("at any moment ends it, and the next start migrates what is left to do", { timeout: 120_000 }, async ({ scene }) => {
     const fresh = { LEASEHOLD_PERSISTENCE_SCHEMA_NAME: "begun" };
     for (const delayMs of [150, 300, 450, 600]) {
       const server = start(scene, process.execPath, [COMMAND, "serve"], fresh);

@@ -35,7 +35,7 @@ function tokens(leases: readonly Lease[]): string[] {
 }
 
 describe.concurrent("a worker that does not read its stream", () => {
-  test("loses what it did not read, at no cost for the task, and is told so", { timeout: 60_000 }, async ({ scene }) => {
+  test("loses what it did not read, at no cost for the task, and is told so", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const raw = scene.raw(server.address, [quick.name], { slots: 2 });
@@ -66,7 +66,7 @@ describe.concurrent("a worker that does not read its stream", () => {
 });
 
 describe.concurrent("a session that expired under a living stream", () => {
-  test("is told so, and goes on under a new one with what it holds", { timeout: 60_000 }, async ({ scene }) => {
+  test("is told so, and goes on under a new one with what it holds", { timeout: 120_000 }, async ({ scene }) => {
     const { address } = await scene.server();
     const client = scene.client(address);
     const task = await client.submit(quick, { n: 1 });
@@ -96,7 +96,7 @@ describe.concurrent("a session that expired under a living stream", () => {
 });
 
 describe.concurrent("a session that is taken over", () => {
-  test("ends the older stream, keeps what is listed and gives back the rest", { timeout: 60_000 }, async ({ scene }) => {
+  test("ends the older stream, keeps what is listed and gives back the rest", { timeout: 120_000 }, async ({ scene }) => {
     const { raw, address, sessionId, leases } = await holding(scene, 2);
     const [kept, left] = leases as [Lease, Lease];
     const newer = scene.raw(address, [quick.name], { slots: 1, connection: 2, sessionId, heldLeaseTokens: [kept.leaseToken] });
@@ -117,7 +117,7 @@ describe.concurrent("a session that is taken over", () => {
     expect(await newer.verdict(left, 1)).toMatchObject({ code: VerdictCode.LEASE_LOST });
   });
 
-  test("at another server ends the older stream as well", { timeout: 60_000 }, async ({ scene }) => {
+  test("at another server ends the older stream as well", { timeout: 120_000 }, async ({ scene }) => {
     const { raw, sessionId, leases } = await holding(scene, 1);
     const other = await scene.server();
     const newer = scene.raw(other.address, [quick.name], { connection: 2, sessionId, heldLeaseTokens: tokens(leases) });
@@ -130,7 +130,7 @@ describe.concurrent("a session that is taken over", () => {
 
   test.for([1, 2])(
     "refuses a hello that comes late (connection %i after 2), and that hello releases nothing",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (connection, { scene }) => {
       const { address, sessionId, leases } = await holding(scene, 2);
       const newer = scene.raw(address, [quick.name], { slots: 2, connection: 2, sessionId, heldLeaseTokens: tokens(leases) });

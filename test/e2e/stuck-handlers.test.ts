@@ -4,7 +4,7 @@ import { eventually, test } from "../support/scene.js";
 import { deaf, quick } from "./programs/tasks.js";
 
 describe.concurrent("a handler that ignores its signal", () => {
-  test("keeps its only slot after its lease is gone: another worker gets the next tasks", { timeout: 90_000 }, async ({ scene }) => {
+  test("keeps its only slot after its lease is gone: another worker gets the next tasks", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const stuck = await scene.worker({ addresses: [server.address], name: "stuck", concurrency: 1, sessionTtl: "20s" });
@@ -13,9 +13,9 @@ describe.concurrent("a handler that ignores its signal", () => {
     const free = await scene.worker({ addresses: [server.address], name: "free", concurrency: 1, sessionTtl: "20s" });
     await first.cancel({ grace: "1s" });
     expect(await stuck.hears("signal", first.id)).toBe("cancelled");
-    expect(await first.outcome({ timeout: "15s" })).toMatchObject({ state: "cancelled", finishReason: "cancel_requested" });
+    expect(await first.outcome({ timeout: "30s" })).toMatchObject({ state: "cancelled", finishReason: "cancel_requested" });
     const ended = await first.snapshot();
-    for (const n of [1, 2, 3]) expect(await (await client.submit(quick, { n })).result({ timeout: "10s" })).toEqual({ n, worker: "free" });
+    for (const n of [1, 2, 3]) expect(await (await client.submit(quick, { n })).result({ timeout: "30s" })).toEqual({ n, worker: "free" });
     expect(stuck.said().match(/^began /gm)).toHaveLength(1);
     stuck.signal("SIGUSR2");
     await stuck.waitFor(/^state .*"name":"e2e\.deaf".*"stops":\["cancelled","cancel_grace_ended"\],"held":false/m);
@@ -27,13 +27,13 @@ describe.concurrent("a handler that ignores its signal", () => {
     await stuck.hears("ended", first.id);
     expect((await first.snapshot()).etag).toBe(ended.etag);
     await free.kill();
-    expect(await (await client.submit(quick, { n: 4 })).result({ timeout: "15s" })).toEqual({ n: 4, worker: "stuck" });
+    expect(await (await client.submit(quick, { n: 4 })).result({ timeout: "30s" })).toEqual({ n: 4, worker: "stuck" });
     expect(stuck.said()).not.toContain("running=2");
   });
 
   test(
     "beyond its attempt deadline: the next attempt and the next task run elsewhere, never two in one slot",
-    { timeout: 90_000 },
+    { timeout: 120_000 },
     async ({ scene }) => {
       const server = await scene.server();
       const client = scene.client(server.address);
@@ -46,7 +46,7 @@ describe.concurrent("a handler that ignores its signal", () => {
       // The same task again, and not where its first handler still runs: that worker may be offered it, and gives it back.
       expect(await free.hears("began", task.id)).toMatch(/by=(?:retry|released) attempt=2/);
       expect(stuck.times("ended", task.id)).toBe(0);
-      expect(await task.outcome({ timeout: "20s" })).toMatchObject({
+      expect(await task.outcome({ timeout: "30s" })).toMatchObject({
         state: "failed",
         finishReason: "max_attempts",
         error: { code: "ATTEMPT_DEADLINE" },
@@ -55,7 +55,7 @@ describe.concurrent("a handler that ignores its signal", () => {
       for (const worker of [stuck, free]) await worker.hears("ended", task.id);
       expect((await task.snapshot()).state).toBe("failed");
       const names = await Promise.all(
-        [1, 2].map(async (n) => (await (await client.submit(quick, { n })).result({ timeout: "15s" })).worker),
+        [1, 2].map(async (n) => (await (await client.submit(quick, { n })).result({ timeout: "30s" })).worker),
       );
       expect(names.every((name) => ["stuck", "free"].includes(name))).toBe(true);
       for (const worker of [stuck, free]) expect(worker.said()).not.toContain("running=2");
@@ -64,7 +64,7 @@ describe.concurrent("a handler that ignores its signal", () => {
 });
 
 describe.concurrent("a handler that blocks the event loop for longer than the session TTL", () => {
-  test("is named, and its result counts while nobody else was given the task", { timeout: 60_000 }, async ({ scene }) => {
+  test("is named, and its result counts while nobody else was given the task", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const worker = await scene.worker({ addresses: [server.address], name: "blocked" });
@@ -76,7 +76,7 @@ describe.concurrent("a handler that blocks the event loop for longer than the se
       "the lease is lost",
     );
     await worker.waitFor(/the event loop was blocked for [45]\d{3} ms.*e2e\.deaf/);
-    expect(await task.result({ timeout: "15s" })).toEqual({ worker: "blocked" });
+    expect(await task.result({ timeout: "30s" })).toEqual({ worker: "blocked" });
     expect(await task.snapshot()).toMatchObject({ attempt: 1, lostLeases: 0 });
     expect(worker.times("began", task.id)).toBe(1);
   });

@@ -60,7 +60,7 @@ async function moved(scene: Scene, to: ServerProcess): Promise<void> {
 }
 
 describe.concurrent("a worker that knows two servers", () => {
-  test("keeps its leases when its server drains, and runs nothing twice", { timeout: 90_000 }, async ({ scene }) => {
+  test("keeps its leases when its server drains, and runs nothing twice", { timeout: 120_000 }, async ({ scene }) => {
     const { first, second, worker } = await pair(scene);
     const client = scene.client(second.address);
     const { ids, gate } = await gated(scene, client, worker);
@@ -68,12 +68,12 @@ describe.concurrent("a worker that knows two servers", () => {
     await moved(scene, second);
     // It takes new work there while it holds the old.
     const next = await client.submit(quick, { n: 1 });
-    expect(await next.result({ timeout: "20s" })).toEqual({ n: 1, worker: "mover" });
+    expect(await next.result({ timeout: "30s" })).toEqual({ n: 1, worker: "mover" });
     writeFileSync(gate, "");
     await expectUndisturbed(scene, client, worker, ids);
   });
 
-  test("keeps its leases when its server is killed, and runs nothing twice", { timeout: 90_000 }, async ({ scene }) => {
+  test("keeps its leases when its server is killed, and runs nothing twice", { timeout: 120_000 }, async ({ scene }) => {
     const { first, second, worker } = await pair(scene);
     const client = scene.client(second.address);
     const { ids, gate } = await gated(scene, client, worker);
@@ -83,7 +83,7 @@ describe.concurrent("a worker that knows two servers", () => {
     await expectUndisturbed(scene, client, worker, ids);
   });
 
-  test("has what it finished during the move recorded once", { timeout: 90_000 }, async ({ scene }) => {
+  test("has what it finished during the move recorded once", { timeout: 120_000 }, async ({ scene }) => {
     const { first, second, worker } = await pair(scene);
     const client = scene.client(second.address);
     const { ids, gate } = await gated(scene, client, worker);
@@ -96,7 +96,7 @@ describe.concurrent("a worker that knows two servers", () => {
 });
 
 describe.concurrent("a worker that comes while its server goes", () => {
-  test("is sent elsewhere at once, and holds nothing up", { timeout: 60_000 }, async ({ scene }) => {
+  test("is sent elsewhere at once, and holds nothing up", { timeout: 120_000 }, async ({ scene }) => {
     const { proxy, url } = await startDatabaseProxy(scene.databaseUrl);
     scene.undo(() => proxy.close());
     const server = await scene.server({ databaseUrl: url });
@@ -120,7 +120,7 @@ describe.concurrent("a worker that comes while its server goes", () => {
 });
 
 describe.concurrent("what is said at one of two servers", () => {
-  test("is heard at the other: a cancel reaches the handler, and its end the waiter", { timeout: 60_000 }, async ({ scene }) => {
+  test("is heard at the other: a cancel reaches the handler, and its end the waiter", { timeout: 120_000 }, async ({ scene }) => {
     // Its heartbeats are 15 s apart: what it hears before comes from the other server's hint.
     const { first, second, worker } = await pair(scene, "60s");
     const here = scene.client(first.address);
@@ -135,10 +135,10 @@ describe.concurrent("what is said at one of two servers", () => {
     expect(await ended).toMatchObject({ state: "cancelled", finishReason: "cancel_requested", reason: "superseded" });
   });
 
-  test("wakes a worker at the other", { timeout: 60_000 }, async ({ scene }) => {
+  test("wakes a worker at the other", { timeout: 120_000 }, async ({ scene }) => {
     const { second, worker } = await pair(scene);
     const client = scene.client(second.address);
     for (const n of [1, 2, 3, 4, 5])
-      expect(await (await client.submit(quick, { n })).result({ timeout: "15s" })).toEqual({ n, worker: worker.name });
+      expect(await (await client.submit(quick, { n })).result({ timeout: "30s" })).toEqual({ n, worker: worker.name });
   });
 });

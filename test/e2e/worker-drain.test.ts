@@ -4,7 +4,7 @@ import { eventually, test } from "../support/scene.js";
 import { count, deaf, quick } from "./programs/tasks.js";
 
 describe.concurrent("a worker asked to stop by SIGTERM", () => {
-  test("finishes what it runs within the grace, takes nothing more, and exits with 0", { timeout: 60_000 }, async ({ scene }) => {
+  test("finishes what it runs within the grace, takes nothing more, and exits with 0", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const leaving = await scene.worker({ addresses: [server.address], name: "leaving", grace: "20s", sessionTtl: "10s" });
@@ -20,14 +20,14 @@ describe.concurrent("a worker asked to stop by SIGTERM", () => {
       "the worker drains",
     );
     const later = await client.submit(quick, { n: 1 });
-    expect(await task.result({ timeout: "20s" })).toEqual({ counted: 15, worker: "leaving" });
+    expect(await task.result({ timeout: "30s" })).toEqual({ counted: 15, worker: "leaving" });
     expect(await leaving.ended).toBe(0);
     expect(leaving.times("signal", task.id)).toBe(0);
     expect(leaving.times("began", later.id)).toBe(0);
     expect(await later.snapshot()).toMatchObject({ state: "pending", fencingToken: 0n });
   });
 
-  test("releases at the end of the grace with the last checkpoint, and another goes on", { timeout: 60_000 }, async ({ scene }) => {
+  test("releases at the end of the grace with the last checkpoint, and another goes on", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const leaving = await scene.worker({ addresses: [server.address], name: "leaving", grace: "1s", sessionTtl: "10s" });
@@ -45,11 +45,11 @@ describe.concurrent("a worker asked to stop by SIGTERM", () => {
     const next = await scene.worker({ addresses: [server.address], name: "next" });
     expect(await next.hears("began", task.id)).toContain(`from=${saved}`);
     expect(await next.hears("began", task.id)).toContain("by=released");
-    expect(await task.result({ timeout: "20s" })).toEqual({ counted: 60, worker: "next" });
+    expect(await task.result({ timeout: "30s" })).toEqual({ counted: 60, worker: "next" });
     expect(await task.snapshot()).toMatchObject({ attempt: 1, lostLeases: 0 });
   });
 
-  test("releases also what does not heed its signal", { timeout: 60_000 }, async ({ scene }) => {
+  test("releases also what does not heed its signal", { timeout: 120_000 }, async ({ scene }) => {
     const server = await scene.server();
     const client = scene.client(server.address);
     const leaving = await scene.worker({ addresses: [server.address], name: "leaving", grace: 0, sessionTtl: "10s" });

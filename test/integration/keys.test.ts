@@ -269,7 +269,7 @@ describe("a finished task that is still kept", () => {
     // A server looks for what is too old when it starts, then once a minute.
     await using second = await startInProcess({}, apart.databaseUrl);
     const elsewhere = ownerCalls(second.address);
-    await expect.poll(() => elsewhere.get({ taskId }).catch((error: { code: number }) => error.code)).toBe(5);
+    await expect.poll(() => elsewhere.get({ taskId }).catch((error: unknown) => (error as { code: number }).code)).toBe(5);
     expect(await elsewhere.submit({ ...changed, key: "" })).toMatchObject({ created: true, task: { taskId } });
     expect(await calls.submit({ ...changed, key: "" })).toMatchObject({ created: false, task: { taskId } });
     elsewhere.close();

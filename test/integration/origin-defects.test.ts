@@ -72,7 +72,8 @@ describe("it does not happen that", () => {
     await busy.opened;
     await first.drain({ grace: 0 });
     const states = [];
-    for await (const { state, attempt, lostLeases } of server.client.list(task)) states.push(`${state} ${String(attempt)} ${String(lostLeases)}`);
+    for await (const { state, attempt, lostLeases } of server.client.list(task))
+      states.push(`${state} ${String(attempt)} ${String(lostLeases)}`);
     expect(new Set(states), "all wait, and no attempt was used").toEqual(new Set(["pending 1 0"]));
     // The server goes too, with tasks that are due; the next one has them.
     const next = await sdk.server({}, server.databaseUrl);
@@ -177,7 +178,11 @@ describe("it does not happen that", () => {
   });
 
   it("retries have one count for all tasks and no delay", async () => {
-    const task = defineTask({ name: sdk.name(), metadata: z.object({ attempts: z.number() }), executionMetadata: z.array(z.number()).default([]) });
+    const task = defineTask({
+      name: sdk.name(),
+      metadata: z.object({ attempts: z.number() }),
+      executionMetadata: z.array(z.number()).default([]),
+    });
     await sdk.work([
       handle(task, async (ctx) => {
         await ctx.executionMetadata.checkpoint([...ctx.executionMetadata.current, Date.now()]);
@@ -192,7 +197,8 @@ describe("it does not happen that", () => {
       expect(await job.outcome({ timeout: "20s" })).toMatchObject({ state: "failed", finishReason: "max_attempts" });
       const { executionMetadata: times, metadata } = await job.snapshot();
       expect(times).toHaveLength(metadata.attempts);
-      for (const [at, delay] of delays.entries()) expect(times[at + 1]! - times[at]!, `delay ${String(at + 1)}`).toBeGreaterThanOrEqual(delay - 5);
+      for (const [at, delay] of delays.entries())
+        expect(times[at + 1]! - times[at]!, `delay ${String(at + 1)}`).toBeGreaterThanOrEqual(delay - 5);
     }
     // The server says the same beforehand.
     const simulation = await sdk.owner.call(

@@ -94,7 +94,10 @@ describe("in the origin", () => {
     const [failed, retrying, suspended] = [await submit("fail"), await submit("retry"), await submit("suspend")];
     expect(await first.outcome(), "Completed").toMatchObject({ state: "completed" });
     expect(await failed.outcome(), "Failed").toMatchObject({ state: "failed", error: { code: "broken" } });
-    expect(await until(retrying, ({ pendingReason }) => pendingReason === "retry"), "Retrying").toMatchObject({ state: "pending", attempt: 2 });
+    expect(await until(retrying, ({ pendingReason }) => pendingReason === "retry"), "Retrying").toMatchObject({
+      state: "pending",
+      attempt: 2,
+    });
     expect(await until(suspended, ({ state }) => state === "suspended"), "Suspended").toMatchObject({ pendingReason: undefined });
     const { task: proceeded } = await suspended.proceed({ scheduleTime: LONG_AWAY });
     expect(proceeded, "Proceeded").toMatchObject({ state: "pending", pendingReason: "proceeded" });
@@ -164,8 +167,7 @@ describe("in the origin", () => {
         }
       }),
     ]);
-    const outcome = async (metadata: MetadataInput<typeof task>) =>
-      (await sdk.client.submit(task, metadata)).outcome({ timeout: "20s" });
+    const outcome = async (metadata: MetadataInput<typeof task>) => (await sdk.client.submit(task, metadata)).outcome({ timeout: "20s" });
     expect(await outcome("success")).toEqual({ state: "completed", result: "well" });
     expect(await outcome("suspended until")).toEqual({ state: "completed", result: "woken" });
     expect(await outcome("failure")).toMatchObject({ state: "failed", error: { code: "unwanted", data: { why: "no reason" } } });

@@ -56,13 +56,18 @@ const submit = step("submit", fc.record({ on, atomic: fc.boolean(), task: anySub
 
 const submitAgain = step(
   "submit again",
-  fc.record({ on, atomic: fc.boolean(), which: fc.nat(), changed: fc.constantFrom("nothing", "nothing", "content", "id") }),
+  fc.record({
+    on,
+    atomic: fc.boolean(),
+    which: fc.nat(),
+    changed: fc.constantFrom("nothing" as const, "nothing" as const, "content" as const, "id" as const),
+  }),
   async (given, model, system) => {
     const earlier = pick(model.submissions, given.which);
     if (earlier === undefined) return;
     const id = `00000000-0000-7000-8001-${(model.submissions.length + 1).toString(16).padStart(12, "0")}`;
     const changes = { nothing: {}, content: { contentHash: Buffer.from("other") }, id: { id, contentHash: Buffer.from(id) } };
-    const submission = { ...earlier, ...changes[given.changed as keyof typeof changes] };
+    const submission = { ...earlier, ...changes[given.changed] };
     model.submissions.push(submission);
     await submitTo(system, given.on, given.atomic, model, submission);
   },

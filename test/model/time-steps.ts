@@ -53,7 +53,7 @@ async function tickOf(server: 0 | 1, model: Model, system: System, lenient: bool
   model.endSilentSessions();
   model.returnOrphans();
   model.letTimePass(lenient);
-  for (const { finish } of model.tasks.values()) if (finish?.reason != null) reach(system, `ended ${finish.reason}`);
+  for (const { finish } of model.tasks.values()) if (finish !== null) reach(system, `ended ${finish.reason ?? finish.state}`);
 }
 
 const retention = step(

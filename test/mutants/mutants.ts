@@ -220,7 +220,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: "return [...this.#held].filter(([, held]) => held.waiting.at(-1)?.final !== true).map(([token]) => token);",
       },
     ],
-    suites: ["test/unit/client"],
+    suites: ["test/unit/client/worker"],
   },
   {
     name: "the heartbeat answered is guessed as the latest, by the server",
@@ -242,7 +242,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: "const sentMs = this.#sentMs.get(number) && this.#sentMs.get(this.#number);",
       },
     ],
-    suites: ["test/unit/client"],
+    suites: ["test/unit/client/worker"],
   },
   {
     name: "a proceed of a WOKEN task is remembered",

@@ -5,7 +5,7 @@
 //
 // Ends with 1 if one survives, with 2 if the suites are red without any.
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { type Mutant, MUTANTS } from "./mutants.js";
@@ -37,7 +37,12 @@ function copyTree(): string {
   for (const name of readdirSync(join(ROOT, "node_modules"))) {
     if (![".cache", ".vite", "@leasehold", "leasehold"].includes(name)) link(join(ROOT, "node_modules", name), name);
   }
-  for (const name of WORKSPACES) link(join(folder, name), name === "cli" ? "leasehold" : `@leasehold/${name}`);
+  for (const name of WORKSPACES) {
+    link(join(folder, name), name === "cli" ? "leasehold" : `@leasehold/${name}`);
+    // What npm could not hoist.
+    const own = join(ROOT, name, "node_modules");
+    if (existsSync(own)) symlinkSync(own, join(folder, name, "node_modules"));
+  }
   // Fetched once, not once a mutant.
   link(join(ROOT, "node_modules/.cache/leasehold-postgres-17"), ".cache/leasehold-postgres-17");
   return folder;
@@ -70,7 +75,7 @@ function firstFailure(folder: string, suites: readonly string[], project: string
     });
     const pid = child.pid ?? 0;
     let said = "";
-    for (const stream of [child.stdout, child.stderr]) stream?.setEncoding("utf8").on("data", (part: string) => (said += part));
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (said += part));
     const stop = (): void => {
       try {
         process.kill(-pid, "SIGKILL");

@@ -27,6 +27,8 @@ export interface OwnPostgres extends EmbeddedPostgres {
 // What only a crash of the machine, not of Postgres, could tell apart: transactions, locks and WAL work as ever. A server that checks
 // durability at its start refuses these, as it should.
 const fast = { fsync: "off", full_page_writes: "off" };
+// A Postgres that a test kills for good would leave its segments in /dev/shm; as files they go with its folder.
+const tidy = { dynamic_shared_memory_type: "mmap" };
 
 const prefix = "leasehold-test-";
 // A run keeps a few hundred MB; with less to spare the disk is the better place.
@@ -62,7 +64,7 @@ async function temporaryFolder(durable: boolean): Promise<string> {
 /** Starts one. @throws EmbeddedPostgresError as `startEmbeddedPostgres` does. */
 export async function startOwnPostgres(options: OwnPostgresOptions = {}): Promise<OwnPostgres> {
   const dataDir = options.dataDir ?? (await temporaryFolder(options.durable === true));
-  const settings = { max_connections: "200", ...(options.durable === true ? {} : fast), ...options.settings };
+  const settings = { max_connections: "200", ...tidy, ...(options.durable === true ? {} : fast), ...options.settings };
   const { packageDir } = options;
   const postgres = await startEmbeddedPostgres({ dataDir, settings, ...(packageDir === undefined ? {} : { packageDir }) });
   return {

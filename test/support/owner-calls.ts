@@ -104,7 +104,8 @@ export function readRefusal(error: ServiceError): Refused {
   const [trailer] = error.metadata.get("grpc-status-details-bin");
   if (!(trailer instanceof Buffer)) return { ...readStatus({ code: error.code, message: error.details, details: [] }) };
   const message = Status.decode(trailer);
-  if (message.code !== error.code || message.message !== error.details) throw new Error("the details say something else than the status");
+  const code: number = error.code;
+  if (message.code !== code || message.message !== error.details) throw new Error("the details say something else than the status");
   return readStatus(message);
 }
 

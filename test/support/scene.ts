@@ -55,15 +55,36 @@ const BUGS = /unhandled|uncaught|background work failed|failed unexpectedly|\bIN
 /** A test with a scene of its own: `test("does this", async ({ scene }) => …)`. Tests of a `describe.concurrent` do not meet. */
 export const test = base.extend<{ scene: Scene }>({
   scene: async ({ task }, use) => {
-    const scene = await openScene(task.name);
+    const leave = await enter();
     try {
-      await use(scene);
-      scene.check();
+      const scene = await openScene(task.name);
+      try {
+        await use(scene);
+        scene.check();
+      } finally {
+        await scene.close();
+      }
     } finally {
-      await scene.close();
+      leave();
     }
   },
 });
+
+// More scenes at once only make each other's processes start late.
+const MOST_SCENES = 3;
+let open = 0;
+const waiting: (() => void)[] = [];
+
+/** Waits until there is room for one more scene; answers what makes room again. */
+async function enter(): Promise<() => void> {
+  if (open < MOST_SCENES) open += 1;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  return () => {
+    const next = waiting.shift();
+    if (next === undefined) open -= 1;
+    else next();
+  };
+}
 
 /** A scene that several tests share; who opens it checks and closes it. */
 export async function openScene(title: string): Promise<Scene & { check(): void; close(): Promise<void> }> {
@@ -107,7 +128,7 @@ export async function openScene(title: string): Promise<Scene & { check(): void;
       const watch = watched({ what: `worker ${name}`, pid: started.pid, said: started.said, expected: false });
       const worker = workerProcess(started, name, () => (watch.expected = true));
       undo(() => worker.kill());
-      await started.waitFor(/^ready$/m);
+      await worker.waitFor(/^ready$/m);
       return worker;
     },
     raw: (...parameters) => {
@@ -150,10 +171,22 @@ function expectSound({ what, pid, said, expected }: Watched, title: string): voi
 }
 
 function workerProcess(started: StartedProcess, name: string, expectEnd: () => void): WorkerProcess {
+  let ended = false;
+  void started.ended.then(() => (ended = true));
+  // More patient than `startProcess`: a worker waits for others, and a machine may be busy.
+  const waitFor: WorkerProcess["waitFor"] = async (pattern) => {
+    const look = (): { match: RegExpExecArray | null; ended: boolean } => ({ ended, match: pattern.exec(started.said()) });
+    const { match } = await eventually(look, (seen) => seen.match !== null || seen.ended, `worker ${name} said ${String(pattern)}`).catch(
+      (error: unknown) => Promise.reject(new Error(`${String(error)}; it said:\n${started.said()}`)),
+    );
+    if (match === null) throw new Error(`worker ${name} ended before it said ${String(pattern)}; it said:\n${started.said()}`);
+    return match;
+  };
   return {
     ...started,
     name,
-    hears: async (word, taskId) => (await started.waitFor(new RegExp(`^${word} ${taskId}(.*)$`, "m")))[1]?.trim() ?? "",
+    waitFor,
+    hears: async (word, taskId) => (await waitFor(new RegExp(`^${word} ${taskId}(.*)$`, "m")))[1]?.trim() ?? "",
     times: (word, taskId) => started.said().match(new RegExp(`^${word} ${taskId}`, "gm"))?.length ?? 0,
     signal: (signal) => {
       if (signal === "SIGTERM" || signal === "SIGINT") expectEnd();
@@ -192,14 +225,14 @@ export async function eventually<T>(
   read: () => Promise<T> | T,
   fits: (value: T) => boolean,
   what: string,
-  patienceMs = 20_000,
+  patienceMs = 45_000,
 ): Promise<T> {
   const deadlineMs = performance.now() + patienceMs;
   for (;;) {
     const value = await read();
     if (fits(value)) return value;
     if (performance.now() > deadlineMs) throw new Error(`waited ${patienceMs} ms in vain until ${what}; last: ${shown(value)}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 25));
   }
 }
 

@@ -1,6 +1,14 @@
 // What does a test of the SDK need? A real server on a database of its own, a client that notes what it sends, and workers that go with the test.
 // At the end no server may have logged a fault, and every stored task must be in exactly one place.
-import { type Client, type ClientOptions, createClient, createWorker, type Logger, type Worker, type WorkerOptions } from "@leasehold/client";
+import {
+  type Client,
+  type ClientOptions,
+  createClient,
+  createWorker,
+  type Logger,
+  type Worker,
+  type WorkerOptions,
+} from "@leasehold/client";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { createGrpcTransport } from "../../client/src/grpc-transport.js";

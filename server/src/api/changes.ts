@@ -29,10 +29,14 @@ export function changes(watch: TaskWatch, ids: readonly string[], clock: Clock, 
   const changed = new Set<string>();
   let wake: (() => void) | null = null;
   let ended = false;
-  const subscription = watch.subscribe(ids, (id) => {
-    changed.add(id);
-    wake?.();
-  }, withProgress);
+  const subscription = watch.subscribe(
+    ids,
+    (id) => {
+      changed.add(id);
+      wake?.();
+    },
+    withProgress,
+  );
   return {
     next: async (waitMs) => {
       if (changed.size === 0 && !ended && waitMs > 0) {

@@ -131,7 +131,8 @@ function parseErrorCodes(codes: readonly string[], field: string, violations: Vi
 /** The order of a list, as far as its filter allows it. */
 export function parseOrder(order: TaskOrder, { states }: ListFilter, violations: Violation[]): ListOrder {
   const allowed = (which: readonly TaskState[], what: string): void => {
-    if (states.some((state) => !which.includes(state))) violations.push({ field: "order", description: `is for ${what} tasks: no other states` });
+    if (states.some((state) => !which.includes(state)))
+      violations.push({ field: "order", description: `is for ${what} tasks: no other states` });
   };
   switch (order) {
     case TaskOrder.UNSPECIFIED:

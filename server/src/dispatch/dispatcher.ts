@@ -33,6 +33,8 @@ export class Dispatcher {
   /** When the next scan is wanted at the latest, on the monotonic clock. */
   private scanAtMs = 0;
   private turn = 0;
+  /** When the last pass looked at what is due, in the database's time. */
+  private lookedUs = 0;
 
   constructor(
     private readonly clock: Clock,
@@ -104,9 +106,11 @@ export class Dispatcher {
     const nowMs = this.clock.monotonicMs();
     if (this.scanAtMs <= nowMs && nowMs - this.lastScanMs >= SCAN_INTERVAL_MS) await this.scan(free);
     this.turn++;
+    const nowUs = this.clock.nowUs();
+    this.lookedUs = nowUs;
     for (const { claim, sessions } of planClaims(
       free,
-      (namespace) => this.work.due(namespace, this.clock.nowUs()),
+      (namespace) => this.work.due(namespace, nowUs),
       this.settings.batchSize,
       this.turn,
     )) {
@@ -159,7 +163,8 @@ export class Dispatcher {
     // Without room there is nothing to look for: a freed slot or a new session wakes the loop.
     if (![...this.sessions].some((session) => session.free() > 0)) return;
     const nowMs = this.clock.monotonicMs();
-    const nextDueUs = this.work.nextDueUs(this.clock.nowUs());
+    // Counted from the last look: what became due since then was claimed by nobody.
+    const nextDueUs = this.work.nextDueUs(this.lookedUs);
     const dueInMs = nextDueUs === null ? Number.POSITIVE_INFINITY : (nextDueUs - this.clock.nowUs()) / 1000;
     const scanInMs = Math.max(this.scanAtMs - nowMs, SCAN_INTERVAL_MS - (nowMs - this.lastScanMs), 1);
     const delayMs = failedNow ? this.settings.pollingDelayMs : Math.min(dueInMs, scanInMs);

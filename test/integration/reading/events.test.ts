@@ -86,7 +86,11 @@ describe("the timeline of a task", () => {
     await step();
     task = await report(task, { kind: "checkpoint", executionMetadata: payload('{"a":1}') });
     await step();
-    await report(task, { ...bodies.fail, error: { code: "first", message: "m", stack: "at a.ts:1", details: payload("{}") }, retryable: true });
+    await report(task, {
+      ...bodies.fail,
+      error: { code: "first", message: "m", stack: "at a.ts:1", details: payload("{}") },
+      retryable: true,
+    });
     task = await leased();
     await step();
     task = await happen(task, proceedEvent({ note: "early" }));

@@ -44,7 +44,11 @@ beforeAll(async () => {
   test = await openTestStorage();
   const json = (text: string) => ({ metadata: payload(text) });
   await make("one", { name: "a", queue: "fast", key: "k1", ...json('{"user":{"id":9007199254740993},"tags":["x","y"]}') }, "pending");
-  await make("two", { name: "a", queue: "slow", labels: labels(["tenant", "t1"], ["tier", "gold"]), ...json('{"user":{"id":7}}') }, "running");
+  await make(
+    "two",
+    { name: "a", queue: "slow", labels: labels(["tenant", "t1"], ["tier", "gold"]), ...json('{"user":{"id":7}}') },
+    "running",
+  );
   await make("three", { name: "b", queue: "fast", key: "k1", labels: labels(["tenant", "t1"]) }, "suspended");
   await make("four", { name: "b", queue: "slow", labels: labels(["tenant", "t2"]), executionMetadata: payload('{"step":2}') }, "completed");
   await make("five", { name: "c", queue: "fast", ...json('"\\ud800"') }, "failed");

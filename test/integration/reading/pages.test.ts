@@ -28,7 +28,11 @@ beforeAll(async () => {
   // Three batches of one create time each; a microsecond lies between the second and the third.
   for (const stepUs of [0, 1_000_000, 1]) {
     await test.advance(stepUs);
-    const batch = Array.from({ length: BATCH }, (_, at) => ({ name: `walk.${String(at % 3)}`, queue: `q${String(at % 2)}`, priority: at % 10 }));
+    const batch = Array.from({ length: BATCH }, (_, at) => ({
+      name: `walk.${String(at % 3)}`,
+      queue: `q${String(at % 2)}`,
+      priority: at % 10,
+    }));
     ids.all.push(...(await test.store(...batch)));
   }
   ids.finished = await end(60, bodies.complete);
@@ -52,9 +56,15 @@ describe.each([1, 7, 50, 1_000])("in pages of %i, from one server after the othe
     expect(new Set(found)).toEqual(new Set(ids.all));
     const batches = found.map((id) => Math.floor(ids.all.indexOf(id) / BATCH));
     expect(batches).toEqual([...batches].sort((a, b) => (order === TaskOrder.OLDEST_FIRST ? a - b : b - a)));
-    const filtered = await walkServers(owners, { order, pageSize, filter: { names: ["walk.1"], queues: ["q0"], states: [TaskState.PENDING] } });
+    const filtered = await walkServers(owners, {
+      order,
+      pageSize,
+      filter: { names: ["walk.1"], queues: ["q0"], states: [TaskState.PENDING] },
+    });
     const gone = new Set([...ids.finished, ...ids.suspended]);
-    expect(new Set(filtered)).toEqual(new Set(ids.all.filter((id, at) => (at % BATCH) % 3 === 1 && (at % BATCH) % 2 === 0 && !gone.has(id))));
+    expect(new Set(filtered)).toEqual(
+      new Set(ids.all.filter((id, at) => (at % BATCH) % 3 === 1 && (at % BATCH) % 2 === 0 && !gone.has(id))),
+    );
     expect(filtered).toEqual(found.filter((id) => filtered.includes(id)));
   });
 
@@ -84,7 +94,11 @@ describe("while a walk goes on", () => {
       const last = soFar.at(-1)!;
       const state = (await test.storage.readTask({ namespace: "default", id: last }, false))?.state;
       if (state === "COMPLETED") await test.storage.deleteTask({ namespace: "default", id: last });
-      if (state === "CANCELLED") await test.storage.retryTask({ namespace: "default", id: last }, { resetAttempts: true, keepExecutionMetadata: true, runAtUs: null });
+      if (state === "CANCELLED")
+        await test.storage.retryTask(
+          { namespace: "default", id: last },
+          { resetAttempts: true, keepExecutionMetadata: true, runAtUs: null },
+        );
       if (state === "COMPLETED" || state === "CANCELLED") changed.add(last);
     });
     expect(new Set(found).size).toBe(found.length);
@@ -133,7 +147,9 @@ describe("a token", () => {
 describe("a page in FULL view", () => {
   it("ends before the answer grows too large for a message, and the largest task fits", async () => {
     const large = payload(`"${"x".repeat(1_048_574)}"`);
-    const stored = await test.store(...Array.from({ length: 9 }, () => ({ name: "walk.large", metadata: large, executionMetadata: large })));
+    const stored = await test.store(
+      ...Array.from({ length: 9 }, () => ({ name: "walk.large", metadata: large, executionMetadata: large })),
+    );
     const request = { filter: { names: ["walk.large"] }, view: TaskView.FULL, pageSize: 50 };
     const first = await listPage(owners[0]!, request);
     expect(first.tasks.length).toBeLessThan(9);

@@ -78,7 +78,12 @@ describe("a submission", () => {
       sdk.client.submit(
         task,
         { n: Number.NaN },
-        { priority: 10, scheduleTime: { in: -1 }, retry: { backoff: { factor: Number.NaN } }, labels: { a: undefined as unknown as string } },
+        {
+          priority: 10,
+          scheduleTime: { in: -1 },
+          retry: { backoff: { factor: Number.NaN } },
+          labels: { a: undefined as unknown as string },
+        },
       ),
     );
     expect(error.code).toBe("INVALID_ARGUMENT");

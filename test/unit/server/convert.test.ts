@@ -7,7 +7,14 @@ import { describe, expect, it } from "vitest";
 import { fromEtag, storedNow, toEtag, toTask } from "@leasehold/server/api/convert-task";
 import { toDuration, toTimestamp } from "@leasehold/server/api/convert-time";
 import { toServerMessages, toVerdict } from "@leasehold/server/api/convert-worker";
-import { decodeEventToken, decodePageToken, encodeEventToken, encodePageToken, eventBinding, listBinding } from "@leasehold/server/api/page-token";
+import {
+  decodeEventToken,
+  decodePageToken,
+  encodeEventToken,
+  encodePageToken,
+  eventBinding,
+  listBinding,
+} from "@leasehold/server/api/page-token";
 import { parseDuration, parseTimestamp } from "@leasehold/server/api/validate-time";
 import { newTask } from "@leasehold/server/domain/new-task";
 import type { Verdict } from "@leasehold/server/dispatch/messages";
