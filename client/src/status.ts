@@ -2,7 +2,7 @@
 //
 // Reads the google.rpc details that travel in `grpc-status-details-bin`, and the google.rpc.Status of a verdict or of one item.
 import { Duration } from "@leasehold/proto/google/protobuf/duration";
-import { BadRequest, ErrorInfo, PreconditionFailure, ResourceInfo, RetryInfo } from "@leasehold/proto/google/rpc/error_details";
+import { BadRequest, ErrorInfo, ResourceInfo, RetryInfo } from "@leasehold/proto/google/rpc/error_details";
 import { Status } from "@leasehold/proto/google/rpc/status";
 import { msFromDuration } from "./duration.js";
 import { type ErrorCode, LeaseholdError, type LeaseholdErrorFields, type Violation } from "./errors.js";
@@ -88,10 +88,6 @@ function readDetail(type: string, value: Uint8Array, found: Details): void {
       break;
     case "google.rpc.BadRequest":
       for (const one of BadRequest.decode(value).fieldViolations) found.violations.push({ path: one.field, message: one.description });
-      break;
-    case "google.rpc.PreconditionFailure":
-      for (const one of PreconditionFailure.decode(value).violations)
-        found.violations.push({ path: one.subject, message: one.description });
       break;
     case "google.rpc.ResourceInfo": {
       const resource = ResourceInfo.decode(value);

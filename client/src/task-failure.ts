@@ -2,7 +2,7 @@
 //
 // Codes that the definition declares come with their parsed data; everything else is one of a closed set of system codes, so that a
 // `switch` over the code narrows both.
-import type { TaskError } from "@leasehold/proto/leasehold/v1/task";
+import { FinishReason, type Task as TaskMessage, type TaskError, TaskState } from "@leasehold/proto/leasehold/v1/task";
 import type { ErrorCodeOf, ErrorDataOf, TaskDefinition } from "./define-task.js";
 import { LeaseholdError } from "./errors.js";
 import type { Payloads } from "./payload.js";
@@ -14,6 +14,8 @@ export const SYSTEM_FAILURE_CODES = [
   "HANDLER_ERROR",
   "METADATA_INVALID",
   "RESULT_INVALID",
+  // `ctx.cancel`, or a throw after somebody asked to cancel.
+  "CANCELLED",
   // Made by the server.
   "ATTEMPT_DEADLINE",
   "SILENCE_DEADLINE",
@@ -78,6 +80,14 @@ export async function readFailure<Task extends TaskDefinition>(
   if (parsed.violations !== undefined) return { ...base, code: "UNDECLARED", data };
   // The code was looked up in the definition's own map and its data parsed with that entry; the compiler cannot follow a look-up by value.
   return { ...base, code: error.code, data: parsed.value };
+}
+
+/**
+ * What the handler of a task said last, if it failed or was cancelled: where somebody asked to cancel, the task's own error has the reason of
+ * the cancel, and what the handler said then is its cause.
+ */
+export function handlersError({ state, finishReason, error }: TaskMessage): TaskError | undefined {
+  return state === TaskState.CANCELLED && finishReason !== FinishReason.CANCELLED_BY_WORKER ? error?.cause : error;
 }
 
 function systemCode(code: string): SystemFailureCode {

@@ -5,7 +5,7 @@ import { FinishReason, type Task as TaskMessage, TaskState } from "@leasehold/pr
 import type { ResultOf, TaskDefinition } from "./define-task.js";
 import { LeaseholdError } from "./errors.js";
 import type { Payloads } from "./payload.js";
-import { readFailure, type TaskFailure } from "./task-failure.js";
+import { handlersError, readFailure, type TaskFailure } from "./task-failure.js";
 import { finishReasonName, readResult } from "./task-snapshot.js";
 
 /** How a task ended. */
@@ -19,7 +19,7 @@ export type TaskOutcome<Task extends TaskDefinition = TaskDefinition> =
     }
   | {
       readonly state: "cancelled";
-      /** What its handler said when it cancelled, if it did. */
+      /** What its handler said when it cancelled, or after it was told to stop, if it did. */
       readonly error: TaskFailure<Task> | undefined;
       /** As in `cancel_requested`, `cancelled_by_worker`, `replaced`. */
       readonly finishReason: string | undefined;
@@ -37,7 +37,8 @@ export async function outcomeFrom<Task extends TaskDefinition>(
   message: TaskMessage,
   payloads: Payloads,
 ): Promise<TaskOutcome<Task>> {
-  const error = message.error && (await readFailure(task, message.error, payloads));
+  const said = handlersError(message);
+  const error = said && (await readFailure(task, said, payloads));
   const finishReason = finishReasonName(message.finishReason);
   if (message.state === TaskState.COMPLETED) return { state: "completed", result: await readResult(task, message, payloads) };
   if (message.state === TaskState.FAILED) {

@@ -17,7 +17,7 @@ import { LeaseholdError } from "./errors.js";
 import { readExecutionMetadata } from "./execution-metadata.js";
 import type { Payloads } from "./payload.js";
 import { type Parsed, parseWithSchema } from "./schema.js";
-import { readFailure, type TaskFailure } from "./task-failure.js";
+import { handlersError, readFailure, type TaskFailure } from "./task-failure.js";
 import { type DeadlineOptions, deadlineOptionsFrom, type RetryOptions, retryOptionsFrom } from "./task-options.js";
 
 /** Where a task stands. The last three are final. */
@@ -190,12 +190,13 @@ export async function fullSnapshotFrom<Definition extends TaskDefinition>(
 ): Promise<FullTaskSnapshot<Definition>> {
   const metadata = (await payloads.decode(task.metadata, "metadata")) ?? null;
   const saved = await payloads.decode(task.executionMetadata, "executionMetadata");
+  const said = handlersError(task);
   return {
     ...snapshotFrom(task),
     metadata: definition.metadata ? accept(await parseWithSchema(definition.metadata, metadata, "metadata"), task) : metadata,
     executionMetadata: accept(await readExecutionMetadata(definition, saved), task),
     result: task.state === TaskState.COMPLETED ? await readResult(definition, task, payloads) : undefined,
-    error: task.error && (await readFailure(definition, task.error, payloads)),
+    error: said && (await readFailure(definition, said, payloads)),
     retryPolicy: task.retryPolicy && retryOptionsFrom(task.retryPolicy),
     deadlines: task.deadlines && deadlineOptionsFrom(task.deadlines),
   };

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type InProcessServer, startInProcess } from "../support/in-process-server.js";
 import { type OwnerCalls, ownerCalls } from "../support/owner-calls.js";
 import { outcomes, runNext } from "../support/raw-run.js";
-import { openRawWorker } from "../support/raw-worker.js";
+import { keepAlive, openRawWorker } from "../support/raw-worker.js";
 import { jsonPayload } from "../support/task-client.js";
 
 let server: InProcessServer;
@@ -211,6 +211,7 @@ describe("deadlines", () => {
     const silence = { deadlines: { silence: ms(3000) }, retryPolicy: { maxAttempts: 1 } };
     const { task } = await owner.submit({ name, ...silence });
     const worker = openRawWorker(server.address, [name]);
+    keepAlive(worker, 1000);
     const lease = await worker.lease();
     worker.report(lease, 1, { checkpoint: { executionMetadata: { ...jsonPayload(1), contentType: "" } } });
     const begun = Date.now();
@@ -220,7 +221,7 @@ describe("deadlines", () => {
       });
       await pause(300);
     }
-    expect((await owner.get({ taskId: task.taskId })).state).toBe(TaskState.RUNNING);
+    expect(await owner.get({ taskId: task.taskId })).toMatchObject({ state: TaskState.RUNNING, error: undefined });
     const revoked = await worker.first(({ revoked: all }) => all[0], "revocation");
     expect(revoked.reason).toBe(RevocationReason.SILENCE_DEADLINE);
     expect(await owner.get({ taskId: task.taskId })).toMatchObject({ state: TaskState.FAILED, error: { code: "SILENCE_DEADLINE" } });

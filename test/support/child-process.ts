@@ -10,13 +10,13 @@ export interface StartedProcess {
   readonly pid: number;
   /** Everything it wrote so far, stdout and stderr together. */
   readonly said: () => string;
-  /** Waits until what it wrote matches; rejects with all it wrote when it ends before or 20 s have passed. */
+  /** Waits until what it wrote matches; rejects with all it wrote when it ends before or 45 s have passed. */
   readonly waitFor: (pattern: RegExp) => Promise<RegExpExecArray>;
   /** How it ended: exit code, or the name of the signal. */
   readonly ended: Promise<number | string>;
 }
 
-const patienceMs = 20_000;
+const patienceMs = 45_000;
 
 /** Starts any program with pipes for its output. */
 export function startProcess(program: string, args: readonly string[], options: SpawnOptions = {}): StartedProcess {

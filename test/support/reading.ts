@@ -1,5 +1,4 @@
 // How does a test read tasks as owners do? Lists walked to their end, whatever their order, filter and page size, on one server after the other.
-import type { ServiceError } from "@grpc/grpc-js";
 import { ListTasksRequest, type ListTasksResponse, TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
 import type { ListFilter, ListOrder, ListQuery } from "@leasehold/server/storage/queries";
 import { NO_FILTER } from "@leasehold/server/storage/queries";
@@ -53,12 +52,4 @@ export async function walkServers(
     await between(ids);
   } while (pageToken !== "");
   return ids;
-}
-
-/** The code of what a call was refused with, or null. */
-export async function codeOf(call: Promise<unknown>): Promise<number | null> {
-  return call.then(
-    () => null,
-    (error: unknown) => (error as ServiceError).code,
-  );
 }

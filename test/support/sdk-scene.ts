@@ -213,6 +213,11 @@ export async function until<Snapshot>(
   throw new Error(`the task finished without being as wanted: ${shown(last)}`);
 }
 
+/** As `until`, for the next suspension after a snapshot. */
+export function untilSuspendedAfter(task: TaskHandle, { fencingToken }: TaskSnapshot): Promise<TaskSnapshot> {
+  return until(task, (snapshot) => snapshot.state === "suspended" && snapshot.fencingToken > fencingToken);
+}
+
 function shown(value: unknown): string {
   return JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part)) ?? "nothing";
 }

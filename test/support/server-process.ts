@@ -30,7 +30,7 @@ export interface ServerProcess {
   log(): string;
 }
 
-/** Starts a server and waits until it is ready. Rejects with all it wrote when it ends before or 20 s have passed. */
+/** Starts a server and waits until it is ready. Rejects with all it wrote when it ends before or 45 s have passed. */
 export async function startServerProcess(options: ServerProcessOptions): Promise<ServerProcess> {
   const missing = BUILT.filter((file) => !existsSync(join(ROOT, file)));
   if (missing.length > 0) throw new Error(`${missing.join(", ")} is not built: run npm run build first`);

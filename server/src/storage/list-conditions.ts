@@ -5,9 +5,11 @@ import { sql } from "slonik";
 import type { TaskState } from "../domain/task.js";
 import type { Fragment } from "./fragments.js";
 import { micros, table } from "./fragments.js";
-import type { Served } from "./list-sources.js";
 import { pendingReasonNumber, stateNumber } from "./live-rows.js";
 import type { ListFilter } from "./queries.js";
+
+/** What sources serve by themselves. */
+export type Served = "ids" | "key" | "label" | "names" | "queues" | "states" | "create" | "finish";
 
 /** A condition and what it must look at beside the row itself. */
 export interface Condition {

@@ -6,7 +6,7 @@ import { sql } from "slonik";
 import type { TaskState } from "../domain/task.js";
 import type { Fragment } from "./fragments.js";
 import { all, constant, micros, table } from "./fragments.js";
-import type { Condition } from "./list-conditions.js";
+import type { Condition, Served } from "./list-conditions.js";
 import { leftOver } from "./list-conditions.js";
 import { isFinal, stateNumber } from "./live-rows.js";
 import type { ListFilter, ListOrder, PageStart } from "./queries.js";
@@ -30,9 +30,6 @@ export interface ListPlan {
   /** Conditions that no source serves. */
   readonly conditions: readonly Condition[];
 }
-
-/** What sources serve by themselves. */
-export type Served = "ids" | "key" | "label" | "names" | "queues" | "states" | "create" | "finish";
 
 /** Most combinations of names or queues with states that are sources of their own. */
 const MOST_COMBINATIONS = 20;

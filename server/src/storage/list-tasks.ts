@@ -8,10 +8,10 @@ import type { Fragment } from "./fragments.js";
 import { all, constant, joined, table } from "./fragments.js";
 import type { ListPlan, Scope } from "./list-sources.js";
 import { isDescending, planList } from "./list-sources.js";
-import type { ListFilter, ListOrder, ListPage, ListQuery, PageStart, TaskCount } from "./queries.js";
+import type { ListFilter, ListOrder, ListQuery, PageStart, TaskCount } from "./queries.js";
 import { NO_FILTER, placeOf } from "./queries.js";
 import { parseInstant } from "./statement.js";
-import type { StoredTask } from "./storage.js";
+import type { ListPage, StoredTask } from "./storage.js";
 import { readStored, selection } from "./task-selection.js";
 
 /** Most rows that one page looks at in each source where conditions are left over. */

@@ -2,7 +2,6 @@
 
 import type { FinishReason, LiveTask, PendingReason, TaskError, TaskState } from "../domain/task.js";
 import type { TimelineType } from "../domain/event.js";
-import type { StoredTask } from "./storage.js";
 
 /** Which tasks a list shows: all conditions hold at once, within a list any may match; empty lists and nulls match everything. */
 export interface ListFilter {
@@ -69,15 +68,6 @@ export interface ListQuery {
   readonly withPayloads: boolean;
 }
 
-/** What a page brought. */
-export interface ListPage {
-  readonly tasks: readonly StoredTask[];
-  /** Where the next page begins; null after the last one. */
-  readonly next: PageStart | null;
-  /** True if the page ended because it had looked at as many rows as it may. */
-  readonly scanLimitReached: boolean;
-}
-
 /** How many tasks match. */
 export interface TaskCount {
   readonly count: number;
@@ -85,8 +75,15 @@ export interface TaskCount {
   readonly more: boolean;
 }
 
+/** What the place of a task goes by. */
+export interface Placed {
+  readonly id: string;
+  readonly live: Pick<LiveTask, "identity" | "suspendTimeUs">;
+  readonly finish: { readonly finishTimeUs: number } | null;
+}
+
 /** The place of a task in a list's order. */
-export function placeOf(task: StoredTask, order: ListOrder): PageStart {
+export function placeOf(task: Placed, order: ListOrder): PageStart {
   const { live, finish, id } = task;
   if (order === "FINISHED_LAST_FIRST") return { timeUs: finish?.finishTimeUs ?? 0, id };
   return { timeUs: order === "WAITING_LONGEST_FIRST" ? (live.suspendTimeUs ?? 0) : live.identity.createTimeUs, id };

@@ -8,8 +8,8 @@ import { DatabaseFault, toFault } from "./faults.js";
 import type { Fragment } from "./fragments.js";
 import type { ListParts } from "./list-tasks.js";
 import { countTasks, listTasks } from "./list-tasks.js";
-import type { ListFilter, ListPage, ListQuery, TaskCount } from "./queries.js";
-import type { StoredTask } from "./storage.js";
+import type { ListFilter, ListQuery, TaskCount } from "./queries.js";
+import type { ListPage, StoredTask } from "./storage.js";
 import { readStored, selection } from "./task-selection.js";
 
 // Each row arrives as one array of texts, read by the same readers as the hot path's rows.

@@ -5,7 +5,7 @@ import type { Answer, Event, RevocationReason } from "../domain/event.js";
 import type { Reopening } from "../domain/reopen.js";
 import type { Conflict, NewTask, TraceContext } from "../domain/new-task.js";
 import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState } from "../domain/task.js";
-import type { EventPlace, ListFilter, ListPage, ListQuery, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
+import type { EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
 
 /** Names one task: by id, or by name and key. */
 export type TaskReference =
@@ -119,6 +119,15 @@ export interface StoredFinish {
 export interface FinishedOutcome {
   readonly lastOutcome: LastOutcome | null;
   readonly state: FinalState;
+}
+
+/** What a page brought. */
+export interface ListPage {
+  readonly tasks: readonly StoredTask[];
+  /** Where the next page begins; null after the last one. */
+  readonly next: PageStart | null;
+  /** True if the page ended because it had looked at as many rows as it may. */
+  readonly scanLimitReached: boolean;
 }
 
 /** What somebody who waits knows of a task. */

@@ -49,9 +49,9 @@ const freshName = (): string => `wait.${String(++names)}`;
 interface Watched {
   readonly updates: TaskUpdate[];
   /** The first update that this is true of, among those that came or will come. */
-  first(is: (update: TaskUpdate) => boolean): Promise<TaskUpdate>;
+  readonly first: (is: (update: TaskUpdate) => boolean) => Promise<TaskUpdate>;
   readonly ended: Promise<void>;
-  close(): void;
+  readonly close: () => void;
 }
 
 function watch(address: string, taskIds: string[]): Watched {

@@ -2,16 +2,11 @@
 import { defineTask, handle, LeaseholdError } from "@leasehold/client";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
-import { gate, sdkScene, until } from "../../support/sdk-scene.js";
+import { gate, sdkScene, until, untilSuspendedAfter } from "../../support/sdk-scene.js";
 
 const sdk = sdkScene();
 const PATIENCE = { timeout: "20s" } as const;
 const UNKNOWN_ID = "0190b6f2-3c1e-7b7a-9d3e-1f2a3b4c5d6e";
-
-interface Approval {
-  readonly votes?: Readonly<Record<string, number>>;
-  readonly decision?: string;
-}
 
 const approval = () =>
   defineTask({
@@ -30,8 +25,8 @@ const waitsForDecision = (task: ReturnType<typeof approval>) =>
 
 async function suspended(task: ReturnType<typeof approval>) {
   const job = await sdk.client.submit(task);
-  await until(job, ({ state }) => state === "suspended");
-  return job;
+  const snapshot = await until(job, ({ state }) => state === "suspended");
+  return { ...job, first: snapshot };
 }
 
 async function refusal(call: Promise<unknown>): Promise<object> {
@@ -50,7 +45,7 @@ describe("proceed", () => {
     await sdk.work([waitsForDecision(task)]);
     const patched = await suspended(task);
     await patched.proceed({ patch: { votes: { ann: 1 } } });
-    await until(patched, ({ state, fencingToken }) => state === "suspended" && fencingToken === 2n);
+    await untilSuspendedAfter(patched, patched.first);
     await patched.proceed({ patch: { votes: { ann: null, bob: 2 }, decision: "yes" }, note: "by phone" });
     expect(await patched.result(PATIENCE)).toEqual({ votes: { bob: 2 }, decision: "yes", notes: ["by phone"] });
 
@@ -59,7 +54,7 @@ describe("proceed", () => {
     expect(await replaced.result(PATIENCE)).toEqual({ votes: {}, decision: "no", notes: [""] });
 
     const updated = await suspended(task);
-    await updated.proceed({ update: async (current: Approval) => ({ ...current, votes: { ...current.votes, cy: 3 }, decision: "later" }) });
+    await updated.proceed({ update: async (current) => ({ ...current, votes: { ...current.votes, cy: 3 }, decision: "later" }) });
     expect(await updated.result(PATIENCE)).toMatchObject({ votes: { cy: 3 }, decision: "later" });
   });
 
@@ -81,8 +76,8 @@ describe("proceed", () => {
     const vote = async (n: number): Promise<void> => {
       for (;;) {
         try {
-          const votes = { update: (now: Approval) => ({ ...now, votes: { ...now.votes, [`voter${String(n)}`]: n } }) };
-          await voters[n % 2]!.handle(task, job.id).proceed(votes);
+          const own = voters[n % 2]!.handle(task, job.id);
+          await own.proceed({ update: (now) => ({ ...now, votes: { ...now.votes, [`voter${String(n)}`]: n } }) });
           return;
         } catch (error) {
           // It runs for a moment after each vote: an update needs it suspended.
@@ -116,9 +111,9 @@ describe("proceed", () => {
       { client },
     );
     const job = await client.submit(task, null, { executionMetadata: { ledger, step: 1 } });
-    await until(job, ({ state }) => state === "suspended");
+    const first = await until(job, ({ state }) => state === "suspended");
     await job.proceed({ patch: { step: 2 } });
-    await until(job, ({ state, fencingToken }) => state === "suspended" && fencingToken === 2n);
+    await untilSuspendedAfter(job, first);
     await job.proceed({ update: (now) => ({ ...now, step: 3 }) });
     expect(await job.result(PATIENCE)).toEqual({ ledger });
     // A client that was not told of such integers refuses to round them.
@@ -134,7 +129,7 @@ describe("proceed", () => {
     const job = await suspended(task);
     const { etag } = await job.snapshot();
     await job.proceed({ patch: { votes: { ann: 1 } } });
-    await until(job, ({ state, fencingToken }) => state === "suspended" && fencingToken === 2n);
+    await untilSuspendedAfter(job, job.first);
     expect(await refusal(job.proceed({ patch: { decision: "late" }, etag }))).toEqual({ code: "ABORTED", reason: "ETAG_MISMATCH" });
     const both = { patch: { decision: "a" }, replace: { decision: "b" } };
     expect(await refusal(job.proceed(both))).toMatchObject({ code: "INVALID_ARGUMENT", paths: ["patch, replace"] });
@@ -181,7 +176,7 @@ describe("retry", () => {
     for (const job of [kept, dropped]) expect(await job.outcome(PATIENCE)).toMatchObject({ state: "failed", finishReason: "max_attempts" });
     works = true;
     const { etag } = await kept.snapshot();
-    expect(await kept.retry({ etag })).toMatchObject({ state: "pending", pendingReason: "retried", attempt: 1 });
+    expect(await kept.retry({ etag })).toMatchObject({ id: kept.id, attempt: 1 });
     await dropped.retry({ keepExecutionMetadata: false, resetAttempts: false, scheduleTime: { in: "100ms" } });
     expect(await kept.result(PATIENCE)).toEqual({ from: 5, attempt: 1, by: "retried" });
     expect(await dropped.result(PATIENCE)).toEqual({ from: 0, attempt: 2, by: "retried" });

@@ -1,8 +1,8 @@
 // Do people and clients see what is stored: each filter, every page, each byte?
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ListFilter, ListPage, ListQuery } from "@leasehold/server/storage/queries";
+import type { ListFilter, ListQuery } from "@leasehold/server/storage/queries";
 import { NO_FILTER } from "@leasehold/server/storage/queries";
-import type { StoredTask } from "@leasehold/server/storage/storage";
+import type { ListPage, StoredTask } from "@leasehold/server/storage/storage";
 import { bodies } from "../../support/domain.js";
 import { openTestStorage, payload, START, type TestStorage } from "../../support/storage.js";
 

@@ -13,9 +13,9 @@ import {
 import { TaskState, TaskView } from "@leasehold/proto/leasehold/v1/task";
 import { afterEach, describe, expect, it } from "vitest";
 import type { TaskWatch } from "@leasehold/server/dispatch/dispatch";
-import type { ListPage, ListQuery } from "@leasehold/server/storage/queries";
+import type { ListQuery } from "@leasehold/server/storage/queries";
 import { placeOf } from "@leasehold/server/storage/queries";
-import type { StoredTask } from "@leasehold/server/storage/storage";
+import type { ListPage, StoredTask } from "@leasehold/server/storage/storage";
 import { toEtag } from "@leasehold/server/api/convert-task";
 import type { Behind } from "../../support/api-fakes.js";
 import { serveApi, storedTask } from "../../support/api-fakes.js";
