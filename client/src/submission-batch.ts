@@ -3,6 +3,7 @@
 // All that are made in one turn of the event loop leave in one SubmitTasks with `atomic` = false, cut below 1,000 tasks and below the
 // message limit; a lone one goes as SubmitTask. Nobody waits for a timer. Each gets its own answer, and what may be tried again is tried
 // again for the whole batch at once, so that a burst stays a burst.
+import type { Status } from "@leasehold/proto/google/rpc/status";
 import {
   type NewTask,
   NewTask as NewTaskMessage,
@@ -132,7 +133,7 @@ async function tryTogether(caller: Caller, open: readonly Waiting[]): Promise<re
   const again: { one: Waiting; error: LeaseholdError }[] = [];
   for (const [index, one] of open.entries()) {
     const result = results[index];
-    const error = result?.error && errorFromStatus(result.error, { taskId: one.task.taskId, taskName: one.task.name });
+    const error = result?.error && refusal(one, result.error);
     if (error !== undefined && mayRetry(error)) again.push({ one, error });
     else answer(one, result);
   }
@@ -140,8 +141,20 @@ async function tryTogether(caller: Caller, open: readonly Waiting[]): Promise<re
 }
 
 function answer(one: Waiting, result: SubmitTasksResult | undefined): void {
-  if (result?.error !== undefined) one.reject(errorFromStatus(result.error, { taskId: one.task.taskId, taskName: one.task.name }));
+  if (result?.error !== undefined) one.reject(refusal(one, result.error));
   else if (result?.task === undefined)
     one.reject(new LeaseholdError({ code: "INTERNAL", message: "the server gave no answer for this task" }));
   else one.resolve({ task: result.task, created: result.created });
+}
+
+/** The refusal of one submission, in words that know nothing of the others that it travelled with. */
+function refusal({ task }: Waiting, status: Status): LeaseholdError {
+  const alone = (text: string): string => text.replaceAll(/\btasks\[\d+\]/g, "task");
+  const about = { taskId: task.taskId, taskName: task.name };
+  const { violations } = errorFromStatus(status, about);
+  return errorFromStatus(status, {
+    ...about,
+    ...(status.message === "" ? {} : { message: alone(status.message) }),
+    violations: violations.map(({ path, message }) => ({ path: alone(path), message })),
+  });
 }

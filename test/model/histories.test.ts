@@ -34,7 +34,7 @@ async function play(settings: fc.Parameters<unknown>): Promise<void> {
     };
     await fc.asyncModelRun(begin, steps);
   });
-  await fc.assert(property, settings as fc.Parameters<[Iterable<fc.AsyncCommand<Model, System>>]>);
+  await fc.assert(property, { unbiased: true, ...settings } as fc.Parameters<[Iterable<fc.AsyncCommand<Model, System>>]>);
 }
 
 // What no history reaches is proven by none.

@@ -117,7 +117,7 @@ const writeNow = step("write what was decided", fc.record({ on }), async (given,
 /** Everything that happens by itself, by weight. */
 export const timeSteps: readonly { readonly weight: number; readonly arbitrary: fc.Arbitrary<Step> }[] = [
   { weight: 8, arbitrary: wait },
-  { weight: 5, arbitrary: tick },
+  { weight: 9, arbitrary: tick },
   { weight: 2, arbitrary: tickThatJudges },
   { weight: 1, arbitrary: retention },
   { weight: 3, arbitrary: decideNow },

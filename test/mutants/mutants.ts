@@ -242,7 +242,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: "const sentMs = this.#sentMs.get(number) && this.#sentMs.get(this.#number);",
       },
     ],
-    suites: ["test/unit/client/worker"],
+    suites: ["test/unit/client/session-deadline"],
   },
   {
     name: "a proceed of a WOKEN task is remembered",

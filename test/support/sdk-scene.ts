@@ -6,6 +6,8 @@ import {
   createClient,
   createWorker,
   type Logger,
+  type TaskHandle,
+  type TaskSnapshot,
   type Worker,
   type WorkerOptions,
 } from "@leasehold/client";
@@ -214,10 +216,10 @@ export async function until<Snapshot>(
 }
 
 /** As `until`, for the next suspension after a snapshot. */
-export function untilSuspendedAfter(task: TaskHandle, { fencingToken }: TaskSnapshot): Promise<TaskSnapshot> {
+export function untilSuspendedAfter(task: Pick<TaskHandle, "watch">, { fencingToken }: TaskSnapshot): Promise<TaskSnapshot> {
   return until(task, (snapshot) => snapshot.state === "suspended" && snapshot.fencingToken > fencingToken);
 }
 
 function shown(value: unknown): string {
-  return JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part)) ?? "nothing";
+  return JSON.stringify([value], (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part));
 }

@@ -13,7 +13,7 @@ describe("a handler", () => {
     const task = defineTask({
       name: sdk.name(),
       executionMetadata: z.object({ n: z.number().default(0) }),
-      result: z.bigint().or(z.string()) as never,
+      result: z.string(),
     });
     const other = sdk.connect();
     const seen: unknown[] = [];
@@ -27,7 +27,7 @@ describe("a handler", () => {
         }
         // Not awaited one by one: still stored in the order of the calls.
         await Promise.all([4, 5, 6].map((n) => ctx.executionMetadata.checkpoint({ n })));
-        return "saved" as never;
+        return "saved";
       }),
     ]);
     await job.result(PATIENCE);
@@ -249,7 +249,11 @@ describe("a handler", () => {
     const circle: Record<string, unknown> = {};
     circle["self"] = circle;
     const deep = Array.from({ length: 100 }).reduce<object>((inner) => ({ inner }), {});
-    const odd = [10n, circle, { toJSON: () => { throw new Error("no") } }, { f: () => 1 }, new Map(), Number.NaN, [undefined], deep, "x".repeat(2 ** 21)]; // prettier-ignore
+    const refuse = (): never => {
+      throw new Error("no");
+    };
+    const functions = [{ toJSON: refuse }, { f: () => 1 }];
+    const odd = [10n, circle, ...functions, new Map(), Number.NaN, [undefined], deep, "x".repeat(2 ** 21)];
     const codes: string[] = [];
     const worker = await sdk.work([
       handle(task, async (ctx) => {
@@ -299,7 +303,11 @@ describe("a handler", () => {
       options: { retry: { maxAttempts: 2, delays: [0] } },
     });
     const frozen = Object.freeze(new Error("frozen"));
-    const trap = Object.defineProperty(new Error("hidden"), "message", { get: () => { throw new Error("a trap"); } }); // prettier-ignore
+    const trap = Object.defineProperty(new Error("hidden"), "message", {
+      get: () => {
+        throw new Error("a trap");
+      },
+    });
     const thrown = [
       null,
       "a text",
@@ -312,7 +320,8 @@ describe("a handler", () => {
     const returned = [new Map(), 10n, undefined, { n: Number.NaN }] as unknown as object[];
     await sdk.work([
       handle(task, ({ metadata }) => {
-        if (metadata < thrown.length) throw thrown[metadata];
+        // Whatever a user's code may throw, errors or not.
+        if (metadata < thrown.length) throw thrown[metadata] as Error;
         return returned[metadata - thrown.length] as object;
       }),
     ]);

@@ -189,7 +189,7 @@ describe("a list", () => {
 
   it("can be left in the middle, and finds by state, time and error", async () => {
     const task = defineTask({ name: sdk.name(), metadata: z.number(), errors: { odd: z.object({}) } });
-    await sdk.work([handle(task, ({ metadata, fail }) => (metadata % 2 === 1 ? fail("odd", {}, { retry: false }) : undefined))]);
+    await sdk.work([handle(task, (ctx) => (ctx.metadata % 2 === 1 ? ctx.fail("odd", {}, { retry: false }) : undefined))]);
     const began = new Date(Date.now() - 60_000);
     const jobs = await sdk.client.submitMany(
       task,

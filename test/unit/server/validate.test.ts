@@ -170,7 +170,7 @@ describe("JSON", () => {
     ]) {
       const began = performance.now();
       jsonFault(Buffer.from(text));
-      expect(performance.now() - began).toBeLessThan(50);
+      expect(performance.now() - began).toBeLessThan(1000);
     }
   });
 });

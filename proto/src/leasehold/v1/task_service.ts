@@ -716,7 +716,7 @@ export interface CountTasksRequest {
 export interface CountTasksResponse {
   /** How many, at most 10,000. */
   count: number;
-  /** True if there are more. */
+  /** True if there are more, or if the search stopped at the bound of rows it may look at. */
   more: boolean;
 }
 
@@ -5640,7 +5640,10 @@ export const TaskServiceService = {
     responseSerialize: (value: WaitTaskResponse): Buffer => Buffer.from(WaitTaskResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WaitTaskResponse => WaitTaskResponse.decode(value),
   },
-  /** Follows up to 1,000 tasks: first what they are, then the newest state of each that changes. */
+  /**
+   * Follows up to 1,000 tasks: first what they are, then the newest state of each that changes. It does not end when they are
+   * finished, because RetryTask may take them up again; the caller hangs up.
+   */
   watchTasks: {
     path: "/leasehold.v1.TaskService/WatchTasks" as const,
     requestStream: false as const,
@@ -5748,7 +5751,10 @@ export interface TaskServiceServer extends UntypedServiceImplementation {
   countTasks: handleUnaryCall<CountTasksRequest, CountTasksResponse>;
   /** Waits until a task reaches a target, for at most 60 s; then answers the task as it is. */
   waitTask: handleUnaryCall<WaitTaskRequest, WaitTaskResponse>;
-  /** Follows up to 1,000 tasks: first what they are, then the newest state of each that changes. */
+  /**
+   * Follows up to 1,000 tasks: first what they are, then the newest state of each that changes. It does not end when they are
+   * finished, because RetryTask may take them up again; the caller hangs up.
+   */
   watchTasks: handleServerStreamingCall<WatchTasksRequest, WatchTasksResponse>;
   /** Lets a suspended task go on, optionally with changed execution metadata; remembered if it is not suspended yet. */
   proceedTask: handleUnaryCall<ProceedTaskRequest, ProceedTaskResponse>;
@@ -5862,7 +5868,10 @@ export interface TaskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: WaitTaskResponse) => void,
   ): ClientUnaryCall;
-  /** Follows up to 1,000 tasks: first what they are, then the newest state of each that changes. */
+  /**
+   * Follows up to 1,000 tasks: first what they are, then the newest state of each that changes. It does not end when they are
+   * finished, because RetryTask may take them up again; the caller hangs up.
+   */
   watchTasks(request: WatchTasksRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchTasksResponse>;
   watchTasks(
     request: WatchTasksRequest,
