@@ -27,7 +27,19 @@ stream.on("data", (message) => {
   if (reports.length > 0) stream.write({ reports, progress: [] });
 });
 stream.write({
-  hello: { workerName: "bench", sdk: "", language: "", queues: [], slots: 100, handlers: [{ taskName: "bench.latency" }], labels: {}, features: [], connection: 1, sessionId: "", heldLeaseTokens: [] },
+  hello: {
+    workerName: "bench",
+    sdk: "",
+    language: "",
+    queues: [],
+    slots: 100,
+    handlers: [{ taskName: "bench.latency" }],
+    labels: {},
+    features: [],
+    connection: 1,
+    sessionId: "",
+    heldLeaseTokens: [],
+  },
   reports: [],
   progress: [],
 });
