@@ -78,7 +78,7 @@ export interface Client {
   ): Promise<SubmittedTask<Task>>;
   /** As above, for a definition without metadata. */
   submit<Task extends TaskWithoutMetadata>(task: Task): Promise<SubmittedTask<Task>>;
-  /** Stores up to 1,000 tasks, all or none; the paths of what is refused begin with `[index]`. */
+  /** Stores up to 1,000 tasks, all or none. Paths of what is refused begin with `[index]`, or `tasks[index]` where the server refuses it. */
   submitMany<Task extends TaskDefinition>(
     task: Task,
     items: readonly SubmitItem<Task>[],

@@ -33,6 +33,16 @@ const tick = step("tick", fc.record({ on }), async (given, model, system) => {
   await tickOf(given.on, model, system, false);
 });
 
+// Loss upon loss of one task would be rare by chance.
+const silence = step("a worker is gone for good", fc.record({ on, which: fc.nat(1) }), async (given, model, system) => {
+  const running = model.unfinished.filter(({ live }) => live.state === "RUNNING").sort((a, b) => a.live.lostLeases - b.live.lostLeases);
+  const session = model.session(pick(running, given.which)?.live.lease?.sessionId ?? "");
+  if (session === undefined) return;
+  await system.servers[given.on].storage.endSession(session.id);
+  session.endedUs ??= model.nowUs;
+  await tickOf(given.on, model, system, false);
+});
+
 const tickThatJudges = step("tick that looks for an outage", fc.record({ on }), async (given, model, system) => {
   const { storage, upkeep } = system.servers[given.on];
   const { lenient } = await storage.tickUpkeep(upkeep.serverId);
@@ -117,7 +127,8 @@ const writeNow = step("write what was decided", fc.record({ on }), async (given,
 /** Everything that happens by itself, by weight. */
 export const timeSteps: readonly { readonly weight: number; readonly arbitrary: fc.Arbitrary<Step> }[] = [
   { weight: 8, arbitrary: wait },
-  { weight: 9, arbitrary: tick },
+  { weight: 5, arbitrary: tick },
+  { weight: 10, arbitrary: silence },
   { weight: 2, arbitrary: tickThatJudges },
   { weight: 1, arbitrary: retention },
   { weight: 3, arbitrary: decideNow },

@@ -341,11 +341,11 @@ const end = step("end a session", fc.record({ on, session: fc.nat(3) }), async (
 
 /** Everything that workers do, by weight. */
 export const workerSteps: readonly { readonly weight: number; readonly arbitrary: fc.Arbitrary<Step> }[] = [
-  { weight: 6, arbitrary: open },
+  { weight: 12, arbitrary: open },
   { weight: 18, arbitrary: lease },
   { weight: 26, arbitrary: report },
   { weight: 1, arbitrary: progress },
   { weight: 5, arbitrary: beat },
   { weight: 4, arbitrary: takeOver },
-  { weight: 4, arbitrary: end },
+  { weight: 1, arbitrary: end },
 ];

@@ -235,7 +235,8 @@ function leaseLost(task: LiveTask, charged: boolean, context: Context): Answer {
   if (task.totalDeadlineUs !== null && task.totalDeadlineUs <= context.nowUs) return deadlineEnds(task, "TOTAL_DEADLINE", context);
   const next: LiveTask = { ...task, lostLeases: task.lostLeases + (charged ? 1 : 0), attemptDeadlineUs: null, silenceDeadlineUs: null };
   const error: TaskError = { code: "LEASE_LOST", message: `worker ${task.workerName} fell silent` };
-  if (task.cancel !== null) return cancelled(close(next), context, error, "LEASE_LOST");
+  // The cancel decides, so the loss is not charged.
+  if (task.cancel !== null) return cancelled(close(task), context, error, "LEASE_LOST");
   const delayUs = afterLostLease(task.identity.retryPolicy, next.lostLeases);
   if (delayUs === null)
     return finish(close(next), context, "FAILED", "POISONED", { error: poisonError(next), logged: true, revoked: "LEASE_LOST" });
