@@ -28,7 +28,11 @@ const anySubmission = fc.record({
     silenceUs: fc.constantFrom(null, null, 15 * SECOND),
     totalUs: fc.constantFrom(null, null, null, null, 150 * SECOND),
   }),
-  policy: fc.record({ maxAttempts: fc.integer({ min: 1, max: 3 }), maxLostLeases: fc.constantFrom(0, 3, 3, 3) }),
+  policy: fc.record({
+    maxAttempts: fc.integer({ min: 1, max: 3 }),
+    maxLostLeases: fc.constantFrom(0, 3, 3, 3),
+    lostLeaseDelaysUs: fc.constantFrom([0], [0, 10 * SECOND]),
+  }),
   key: fc.constantFrom(null, null, "k0", "k1"),
   keyConflictPolicy: fc.constantFrom("RETURN_EXISTING" as const, "REJECT" as const, "REPLACE_PENDING" as const, "REPLACE_PENDING" as const),
   keyHoldUs: fc.constantFrom(0, 30 * SECOND, 200 * SECOND),

@@ -1,0 +1,12 @@
+// Is every code of the SDK explained? The page that its help links lead to names each of them.
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { expect, it } from "vitest";
+import { ERROR_CODES } from "../../../client/src/errors.js";
+import { SYSTEM_FAILURE_CODES } from "../../../client/src/task-failure.js";
+
+it("docs/errors.md explains every code that is the SDK's own", async () => {
+  const page = await readFile(path.join(import.meta.dirname, "../../../docs/errors.md"), "utf8");
+  const own = [...ERROR_CODES.slice(ERROR_CODES.indexOf("TASK_FAILED")), ...SYSTEM_FAILURE_CODES];
+  expect(own.filter((code) => !page.includes(`\`${code}\``))).toEqual([]);
+});
