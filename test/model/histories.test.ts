@@ -12,7 +12,7 @@ import { timeSteps } from "./time-steps.js";
 import { openSession, workerSteps } from "./worker-steps.js";
 import seeds from "./seeds.json" with { type: "json" };
 
-const RUNS = Number(process.env["LEASEHOLD_MODEL_RUNS"] ?? 60);
+const RUNS = Number(process.env["LEASEHOLD_MODEL_RUNS"] ?? 40);
 /** Far more than a run takes; a history that hangs is ended by the statement limit. */
 const LIMIT_MS = Math.max(120_000, RUNS * 3000);
 
@@ -34,7 +34,7 @@ async function play(settings: fc.Parameters<unknown>): Promise<void> {
     };
     await fc.asyncModelRun(begin, steps);
   });
-  await fc.assert(property, { unbiased: true, ...settings } as fc.Parameters<[Iterable<fc.AsyncCommand<Model, System>>]>);
+  await fc.assert(property, { plugins: [fc.unbiased()], ...settings } as fc.Parameters<[Iterable<fc.AsyncCommand<Model, System>>]>);
 }
 
 // What no history reaches is proven by none.
@@ -51,7 +51,7 @@ const TO_REACH = [
   ...["checkpoint RECORDED", "checkpoint ALREADY_RECORDED", "checkpoint RETRY_LATER", "checkpoint LEASE_LOST", "invalid INVALID"],
   ...["complete RECORDED", "fail RECORDED", "fail ALREADY_RECORDED", "suspend RECORDED", "release RECORDED", "cancel RECORDED"],
   ...["proceeded changed", "proceeded repeated", "cancel-requested changed", "updated changed", "retry retried", "retry completed"],
-  ...["rejected CANCEL_REQUESTED", "rejected TASK_NOT_SUSPENDED", "rejected TASK_NOT_PENDING", "rejected PATCH_NOT_APPLICABLE"],
+  ...["rejected CANCEL_REQUESTED", "rejected TASK_NOT_SUSPENDED", "rejected PATCH_NOT_APPLICABLE"],
   ...["MAX_ATTEMPTS", "NOT_RETRYABLE", "POISONED", "QUEUE_DEADLINE", "TOTAL_DEADLINE", "INVALID_REPORT"].map((reason) => `ended ${reason}`),
   ...["CANCEL_REQUESTED", "CANCELLED_BY_WORKER", "REPLACED", "COMPLETED"].map((reason) => `ended ${reason}`),
 ];

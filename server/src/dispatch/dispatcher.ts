@@ -59,7 +59,9 @@ export class Dispatcher {
 
   /** A group has work. */
   note(group: GroupWithWork): void {
-    if (this.work.note(group)) this.wake();
+    const isNews = this.work.note(group);
+    // A claim that is under way may have looked before this task was there: look again after it, though the group is known.
+    if (isNews || this.running) this.wake();
   }
 
   /** Anything may have changed: scan. */

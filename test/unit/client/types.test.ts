@@ -70,6 +70,6 @@ describe("the types", () => {
     const text = `import { defineTask, handle } from "@leasehold/client";\nimport { z } from "zod";\n${definitions.join("\n")}`;
     const startedMs = performance.now();
     expect(errorsOf(join(import.meta.dirname, "many.ts"), text)).toEqual([]);
-    expect(performance.now() - startedMs).toBeLessThan(20_000);
+    expect(performance.now() - startedMs).toBeLessThan(90_000);
   });
 });

@@ -85,3 +85,31 @@ describe("a task that becomes due", () => {
     },
   );
 });
+
+describe("a task of a group that is being claimed", () => {
+  it("is looked for again as soon as the claim has ended, not after the next scan", async () => {
+    const clock = movingClock(-1, 0);
+    const scans: number[] = [];
+    const claims: Claim[] = [];
+    const dispatcher: Dispatcher = new Dispatcher(
+      clock,
+      {
+        leaseTasks: (claim) => {
+          claims.push(claim);
+          // Stored after the claim's snapshot was taken and before it was answered.
+          if (claims.length === 1) dispatcher.note(GROUP);
+          return Promise.resolve({ leased: [], outdated: [] });
+        },
+        groupsWithWork: () => Promise.resolve(scans.push(claims.length) === 1 ? [GROUP] : []),
+      },
+      { batchSize: 10, pollingDelayMs: 3_600_000 },
+      () => Promise.resolve(),
+      () => Promise.resolve(),
+      (error) => expect(error).toBeUndefined(),
+    );
+    dispatcher.add(session);
+    await clock.run(() => claims.length === 2);
+    expect([claims.length, scans]).toEqual([2, [0]]);
+    dispatcher.stop();
+  });
+});
