@@ -20,6 +20,11 @@ export function serverFailure(thrown: unknown): unknown {
   if (!(thrown instanceof Error)) return thrown;
   if (thrown instanceof ConfigError) return configFailure(thrown.problems);
   if (thrown instanceof MigrationError) return new CommandError(exitCodes.refused, thrown.message);
+  if (thrown.name === "ConditionsError")
+    return new CommandError(
+      exitCodes.refused,
+      `The server does not use this Postgres. ${thrown.message} LEASEHOLD_DURABILITY=provider trusts the platform below, unsafe is for development.`,
+    );
   if (thrown.name === "ListenError")
     return new CommandError(exitCodes.refused, `The server ${thrown.message}; choose another address with LEASEHOLD_LISTEN.`);
   const database = databaseReason(thrown);

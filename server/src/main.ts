@@ -17,6 +17,7 @@ import { LeaseCalls } from "./dispatch/unary-workers.js";
 import { OwnerCommands } from "./dispatch/task-commands.js";
 import { AwaitedTasks } from "./dispatch/task-watch.js";
 import { ConnectedWorkers } from "./dispatch/worker-sessions.js";
+import { ConditionsError, notDurable, readConditions, unusable } from "./storage/conditions.js";
 import { migrate } from "./storage/migrate.js";
 import { openStorage } from "./storage/postgres-storage.js";
 import type { Decision, Hint, Storage } from "./storage/storage.js";
@@ -50,11 +51,12 @@ const RECONNECT_AFTER_US = 0;
 const ANSWER_ROOM_BYTES = 256 * 1024;
 
 /**
- * Migrates the schema, starts every part and listens. Throws a `MigrationError`, `ListenError` or `DatabaseFault` whose message
- * says in a sentence what is wrong; nothing is left running then.
+ * Checks Postgres, migrates the schema, starts every part and listens. Throws a `ConditionsError`, `MigrationError`, `ListenError` or
+ * `DatabaseFault` whose message says in a sentence what is wrong; nothing is left running then.
  */
 export async function startServer(config: Config, log: Log = createLog(config.log)): Promise<RunningServer> {
   const clock = systemClock();
+  await checkConditions(config, log);
   const { applied, version } = await migrate(config.database.url, { schema: config.database.schemaName });
   if (applied.length > 0) log.info({ applied, version }, "schema migrated");
   const serverId = randomUUID();
@@ -94,6 +96,17 @@ export async function startServer(config: Config, log: Log = createLog(config.lo
     log.info({}, "stopped");
   };
   return { address, port: Number(/:(\d+)$/.exec(address)?.[1] ?? 0), stop: () => (stopping ??= stop()) };
+}
+
+// Refuses a Postgres that would forget what it acknowledged, unless the settings say that somebody else vouches for it or nobody does.
+async function checkConditions({ database }: Config, log: Log): Promise<void> {
+  const conditions = await readConditions(database.url);
+  const problems = unusable(conditions);
+  const forgetful = notDurable(conditions);
+  if (database.durability === "checked") problems.push(...forgetful);
+  if (problems.length > 0) throw new ConditionsError(problems);
+  if (database.durability === "unsafe" && forgetful.length > 0)
+    log.warn({ problems: forgetful }, "Postgres may forget what was acknowledged");
 }
 
 interface Parts {

@@ -16,7 +16,14 @@ const SILENT: Log = { debug: () => undefined, info: () => undefined, warn: () =>
 export async function startInProcess(env: Record<string, string> = {}, databaseUrl?: string, log: Log = SILENT): Promise<InProcessServer> {
   const database = databaseUrl === undefined ? await createTestDatabase() : null;
   const url = databaseUrl ?? database?.url ?? "";
-  const settings = { LEASEHOLD_DATABASE_URL: url, LEASEHOLD_LISTEN: "127.0.0.1:0", LEASEHOLD_DRAIN_TIMEOUT: "1s", ...env };
+  // The Postgres of the tests runs without fsync.
+  const settings = {
+    LEASEHOLD_DURABILITY: "unsafe",
+    LEASEHOLD_DATABASE_URL: url,
+    LEASEHOLD_LISTEN: "127.0.0.1:0",
+    LEASEHOLD_DRAIN_TIMEOUT: "1s",
+    ...env,
+  };
   const server: RunningServer = await startServer(loadConfig(settings), log);
   return {
     address: server.address,
