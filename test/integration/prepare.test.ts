@@ -97,9 +97,11 @@ describe("on a prepared clone", () => {
     rmSync(join(root, "builds.log"), { force: true });
   });
 
-  it("nothing is done, and quickly", async () => {
-    const said = await outcome(prepare());
-    expect(Number(/^prepared in (\d+) ms\n$/.exec(said)?.[1])).toBeLessThan(3000);
+  it("nothing is done, within 300 ms", async () => {
+    // The best of three: what it takes by itself, whatever else the machine does.
+    const tookMs: number[] = [];
+    for (let turn = 0; turn < 3; turn++) tookMs.push(Number(/^prepared in (\d+) ms\n$/.exec(await outcome(prepare()))?.[1]));
+    expect(Math.min(...tookMs)).toBeLessThan(300);
     expect(builds()).toEqual([]);
   });
 

@@ -100,15 +100,14 @@ function rejected(
   copy: LiveTask | null,
   state: Verdict["state"] = copy?.state ?? null,
 ): Reported {
+  // The report's own lease may be over: then the worker is done with it, else it goes on.
+  const nonce = decodeLeaseToken(report.leaseToken)?.nonce;
+  const task = nonce !== undefined && copy?.lease?.nonce === nonce ? copy : null;
   switch (rejection.reason) {
-    case "ALREADY_RECORDED": {
-      // Its lease may be over: then the worker is done with it, else it goes on.
-      const nonce = decodeLeaseToken(report.leaseToken)?.nonce;
-      const goesOn = nonce !== undefined && copy?.lease?.nonce === nonce;
-      return { verdict: { ...verdict(report, "ALREADY_RECORDED"), state }, task: goesOn ? copy : null, outdated: false };
-    }
+    case "ALREADY_RECORDED":
+      return { verdict: { ...verdict(report, "ALREADY_RECORDED"), state }, task, outdated: false };
     case "INVALID_REPORT":
-      return { verdict: { ...verdict(report, "INVALID"), violations: rejection.violations, state }, task: copy, outdated: false };
+      return { verdict: { ...verdict(report, "INVALID"), violations: rejection.violations, state }, task, outdated: false };
     case "OUT_OF_ORDER":
       return { verdict: { ...verdict(report, "RETRY_LATER"), retryAfterUs: RETRY_AFTER_US }, task: copy, outdated: false };
     default:

@@ -151,11 +151,16 @@ describe("among 25,000 tasks", () => {
     expect(await count({ names: ["m"], queues: ["rare"], states: ["PENDING"] })).toEqual({ count: 10, more: false });
   });
 
-  it("counts are bounded work, whatever is asked", async () => {
+  it("every count takes less than a second", async () => {
     for (const filter of [{}, { names: ["m"], metadataContains: '{"n":5}' }, { names: ["m"], errorCodes: ["none"] }, { key: "none" }]) {
-      const began = test.clock.monotonicMs();
-      await count(filter);
-      expect(test.clock.monotonicMs() - began).toBeLessThan(10_000);
+      // The best of three: what it takes by itself, whatever else the machine does.
+      const tookMs: number[] = [];
+      for (let turn = 0; turn < 3; turn++) {
+        const began = test.clock.monotonicMs();
+        await count(filter);
+        tookMs.push(test.clock.monotonicMs() - began);
+      }
+      expect(Math.min(...tookMs)).toBeLessThan(1000);
     }
   });
 

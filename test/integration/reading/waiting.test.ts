@@ -123,7 +123,7 @@ describe("a task that finishes", () => {
     stop();
     worker.close();
     expect(slowest).toHaveLength(1000);
-    expect(Math.max(...slowest)).toBeLessThan(15_000);
+    expect(Math.max(...slowest)).toBeLessThan(2000);
   }, 90_000);
 
   it("reaches a waiter that is at the other server", async () => {
@@ -154,7 +154,7 @@ describe("a task that goes away", () => {
       return retained;
     });
     expect(gone).toMatchObject({ code: "NOT_FOUND", reason: "TASK_REMOVED" });
-    expect(tookMs).toBeLessThan(20_000);
+    expect(tookMs).toBeLessThan(2500);
   });
 
   it("is CANCELLED for who waits when another takes its place", async () => {
@@ -243,7 +243,7 @@ describe("five thousand waiters", () => {
     const waiting = Promise.all(Array.from({ length: 5000 }, (_, at) => wait(at % 2 === 0 ? here : there, task.taskId)));
     const [now, tookMs] = await timed(() => wait(here, task.taskId, { timeout: NONE }));
     expect(now.reached).toBe(false);
-    expect(tookMs).toBeLessThan(30_000);
+    expect(tookMs).toBeLessThan(10_000);
     await runNext(servers[0]!.address, name, outcomes.complete);
     expect(new Set((await waiting).map(({ task: ended }) => ended?.state))).toEqual(new Set([TaskState.COMPLETED]));
   }, 60_000);

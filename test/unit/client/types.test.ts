@@ -1,7 +1,6 @@
 // Do the types hold: what compiles, what must not, and how long it takes?
 import ts from "typescript";
 import { join } from "node:path";
-import { performance } from "node:perf_hooks";
 import { describe, expect, it } from "vitest";
 
 const ROOT = join(import.meta.dirname, "../../..");
@@ -68,8 +67,10 @@ describe("the types", () => {
       export const handler${n} = handle(task${n}, (ctx) => (ctx.attempt > 3 ? ctx.fail("e${n}", { why: ctx.metadata.id }) : { r${n}: ctx.metadata.tags.join() }));`;
     });
     const text = `import { defineTask, handle } from "@leasehold/client";\nimport { z } from "zod";\n${definitions.join("\n")}`;
-    const startedMs = performance.now();
+    // Time of this process, which others on the machine do not use up.
+    const began = process.cpuUsage();
     expect(errorsOf(join(import.meta.dirname, "many.ts"), text)).toEqual([]);
-    expect(performance.now() - startedMs).toBeLessThan(90_000);
-  });
+    const { user, system } = process.cpuUsage(began);
+    expect((user + system) / 1000).toBeLessThan(20_000);
+  }, 120_000);
 });

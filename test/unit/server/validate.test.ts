@@ -168,9 +168,13 @@ describe("JSON", () => {
       keys,
       "[".repeat(10_000) + "]".repeat(10_000),
     ]) {
-      const began = performance.now();
-      jsonFault(Buffer.from(text));
-      expect(performance.now() - began).toBeLessThan(1000);
+      // The best of five: what it takes by itself, whatever else the machine does.
+      const tookMs = Array.from({ length: 5 }, () => {
+        const began = performance.now();
+        jsonFault(Buffer.from(text));
+        return performance.now() - began;
+      });
+      expect(Math.min(...tookMs)).toBeLessThan(50);
     }
   });
 });
