@@ -206,8 +206,10 @@ function rejected(
   copy: LiveTask | null,
   state: TaskState | null = copy?.state ?? null,
 ): Expected {
-  if (reason === "ALREADY_RECORDED") return { code: reason, state, copy: copy?.lease?.nonce === nonce ? copy : null };
-  if (reason === "INVALID_REPORT") return { code: "INVALID", state, copy };
+  // A report that is settled may come again long after its lease, which leaves its server nothing to hold.
+  const held = copy?.lease?.nonce === nonce ? copy : null;
+  if (reason === "ALREADY_RECORDED") return { code: reason, state, copy: held };
+  if (reason === "INVALID_REPORT") return { code: "INVALID", state, copy: held };
   if (reason === "OUT_OF_ORDER") return { code: "RETRY_LATER", state: null, copy };
   return { code: "LEASE_LOST", state: null, copy: null };
 }
