@@ -11,6 +11,7 @@ import type { Config } from "./config.js";
 import { Announcements } from "./dispatch/announcements.js";
 import { Batcher } from "./dispatch/batch.js";
 import { Dispatcher } from "./dispatch/dispatcher.js";
+import { LostClaims } from "./dispatch/lost-claims.js";
 import { ProgressBoard } from "./dispatch/progress-board.js";
 import { Reports } from "./dispatch/reports.js";
 import { LeaseCalls } from "./dispatch/unary-workers.js";
@@ -47,6 +48,8 @@ const REPORT_LANES = 2;
 const MOST_WAITING_REPORTS = 100_000;
 const MOST_BATCH_BYTES = 4 * 1024 * 1024;
 const RECONNECT_AFTER_US = 0;
+/** How long a statement may be on its way to Postgres after nobody waits for it any more. */
+const LATE_MS = 20_000;
 /** What an answer of LeaseTasks needs beside the payloads of its leases, at the most. */
 const ANSWER_ROOM_BYTES = 256 * 1024;
 
@@ -150,12 +153,16 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
   });
   const sessionSettings = { defaultTtlUs: config.session.ttlDefaultUs, reconnectAfterUs: RECONNECT_AFTER_US };
   const workers: ConnectedWorkers = new ConnectedWorkers(clock, storage, sessionSettings, reports, announcements, progress, failed);
+  const lostClaims = new LostClaims(clock, storage, (tasks) => workers.giveBack(tasks), config.database.statementTimeoutMs + LATE_MS);
   const dispatcher: Dispatcher = new Dispatcher(
     clock,
     storage,
     config.scheduling,
     (session, tasks) => workers.deliver(session, tasks),
     (tasks) => workers.giveBack(tasks.map(({ live }) => live)),
+    (sessions) => {
+      lostClaims.add(sessions);
+    },
     failed,
   );
   const leaseBytes = config.limits.messageBytes - ANSWER_ROOM_BYTES;

@@ -42,6 +42,8 @@ export class Dispatcher {
     private readonly settings: DispatcherSettings,
     private readonly deliver: (session: WorkerSession, tasks: readonly LeasedTask[]) => Promise<void>,
     private readonly giveBack: (tasks: readonly LeasedTask[]) => Promise<void>,
+    /** Nobody knows what a claim for these sessions did. */
+    private readonly lost: (sessions: Claim["sessions"]) => void,
     private readonly failed: (error: unknown) => void,
   ) {}
 
@@ -124,7 +126,10 @@ export class Dispatcher {
 
   private async claim(claim: Claim, sessions: readonly WorkerSession[]): Promise<number> {
     const step = this.work.now;
-    const { leased: tasks, outdated } = await this.storage.leaseTasks(claim);
+    const { leased: tasks, outdated } = await this.storage.leaseTasks(claim).catch((error: unknown) => {
+      this.lost(claim.sessions);
+      throw error;
+    });
     if (outdated.length > 0) await this.giveBack(outdated);
     if (tasks.length < mostOf(claim)) {
       this.work.exhausted(claim.groups, step);

@@ -76,6 +76,7 @@ describe("a task that becomes due", () => {
         { batchSize: 10, pollingDelayMs: 3_600_000 },
         () => Promise.resolve(),
         () => Promise.resolve(),
+        () => undefined,
         (error) => expect(error).toBeUndefined(),
       );
       dispatcher.add(session);
@@ -105,6 +106,7 @@ describe("a task of a group that is being claimed", () => {
       { batchSize: 10, pollingDelayMs: 3_600_000 },
       () => Promise.resolve(),
       () => Promise.resolve(),
+      () => undefined,
       (error) => expect(error).toBeUndefined(),
     );
     dispatcher.add(session);
