@@ -144,7 +144,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: "synchronous_commit off",
     changes: [],
     suites: [],
-    onlyBy: "real faults: kill -9 of Postgres under load, and the check of its settings at start",
+    onlyBy:
+      "test/fault/mixed.test.ts and `npm run fault -- --saboteur synchronous-commit-off --nemesis kill-postgres`, and the check at start",
   },
   {
     name: "no ON CONFLICT for ids",
