@@ -1,4 +1,5 @@
-// Does the dispatcher wake for a task that becomes due while it looks? A clock that goes on with each reading, and no poll that would find it.
+// Does the dispatcher wake for a task that becomes due while it looks, and is a claim that failed told to whoever looks after it? A clock that
+// goes on with each reading, and no poll that would find it.
 import type { Clock } from "@leasehold/server/clock";
 import { Dispatcher } from "@leasehold/server/dispatch/dispatcher";
 import type { WorkerSession } from "@leasehold/server/dispatch/worker-session";
@@ -113,5 +114,35 @@ describe("a task of a group that is being claimed", () => {
     await clock.run(() => claims.length === 2);
     expect([claims.length, scans]).toEqual([2, [0]]);
     dispatcher.stop();
+  });
+});
+
+describe("a claim that failed", () => {
+  it("is told with the nonces under which it may have leased all the same", async () => {
+    const clock = movingClock(-1, 0);
+    const claims: Claim[] = [];
+    const lost: Claim["sessions"][] = [];
+    const failures: unknown[] = [];
+    const dispatcher = new Dispatcher(
+      clock,
+      {
+        leaseTasks: (claim) => {
+          claims.push(claim);
+          return Promise.reject(new Error("the connection broke"));
+        },
+        groupsWithWork: () => Promise.resolve([GROUP]),
+      },
+      { batchSize: 10, pollingDelayMs: 3_600_000 },
+      () => Promise.resolve(),
+      () => Promise.resolve(),
+      (sessions) => lost.push(sessions),
+      (error) => failures.push(error),
+    );
+    dispatcher.add(session);
+    await clock.run(() => failures.length > 0);
+    dispatcher.stop();
+    expect(lost).toEqual(claims.map(({ sessions }) => sessions));
+    expect(lost.flat().map(({ nonce }) => nonce)).toEqual([expect.stringMatching(/^[0-9a-f]{32}$/)]);
+    expect(failures).toHaveLength(1);
   });
 });
