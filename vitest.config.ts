@@ -71,7 +71,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "e2e",
-          include: ["test/{e2e,fault}/**/*.test.ts"],
+          include: ["test/{e2e,fault,abuse}/**/*.test.ts"],
           globalSetup: POSTGRES,
           maxWorkers: 1,
           fileParallelism: false,

@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { importBreaches } from "./support/house/arrows.js";
-import { reasonBreaches, settingBreaches, whereIsBreaches } from "./support/house/docs.js";
+import { metricBreaches, reasonBreaches, settingBreaches, whereIsBreaches } from "./support/house/docs.js";
+import { guaranteeBreaches } from "./support/house/guarantees.js";
 import { nameBreaches } from "./support/house/names.js";
 import { impurityBreaches, sqlBreaches } from "./support/house/purity.js";
 import type { Breach } from "./support/house/source.js";
@@ -63,5 +64,13 @@ describe("the house", () => {
 
   it("describes every reason of an error in docs/errors.md, and no other", () => {
     expectKept(reasonBreaches(tree));
+  });
+
+  it("describes every metric in docs/telemetry.md, and no other", () => {
+    expectKept(metricBreaches(tree));
+  });
+
+  it("names in docs/guarantees.md, for each promise, tests that exist", () => {
+    expectKept(guaranteeBreaches(tree));
   });
 });

@@ -52,6 +52,8 @@ export interface CallScope {
 export function openScope(clock: Clock, options: CallOptions, defaultMs?: number): CallScope {
   const limitMs = options.timeout === undefined ? defaultMs : requireDurationMs(options.timeout, "timeout");
   const controller = new AbortController();
+  // A batch of submissions listens to it once for each.
+  setMaxListeners(0, controller.signal);
   const startedMs = clock.monotonic();
   const onAbort = (): void => {
     controller.abort(new LeaseholdError({ code: "CANCELLED", message: "the caller's signal fired", cause: options.signal?.reason }));
@@ -105,7 +107,10 @@ export async function callWithin<Request, Response>(
 ): Promise<Response> {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      return await within(scope, transport.unary(method, request, { deadlineMs: scope.remainingMs(), signal: scope.signal }));
+      return await within(
+        scope,
+        transport.unary(method, request, { deadlineMs: scope.remainingMs(), signal: scope.signal, attempt: attempt + 1 }),
+      );
     } catch (thrown) {
       const error = LeaseholdError.from(thrown);
       if (!mayRetry(error)) throw error;

@@ -9,22 +9,30 @@ import type { Connection } from "./connection.js";
 import { isTaskDefinition, type MetadataInput, type TaskDefinition, type TaskTypes } from "./define-task.js";
 import { invalid, LeaseholdError, type Violation } from "./errors.js";
 import { createGrpcTransport, type TlsOptions } from "./grpc-transport.js";
+import { type ClientInterceptor, intercept } from "./interceptor.js";
 import type { Bigints } from "./json.js";
 import { type Logger, standardErrorLog, withFields } from "./log.js";
-import { type NewTaskOptions, newTaskFrom } from "./new-task.js";
+import { type NewTaskOptions, newTaskFrom, type SubmitItem } from "./new-task.js";
 import { createPayloads } from "./payload.js";
+import type { PayloadCodec } from "./payload-codec.js";
 import { type Proceeded, proceedMatching, type ProceedOptions } from "./proceed.js";
+import { type LimitOptions, ServerLimits } from "./server-limits.js";
 import { createSharedWatch } from "./shared-watch.js";
-import { createSubmissionBatch, type Submitted } from "./submission-batch.js";
-import { createTaskHandle, type SubmittedTask, type TaskHandle } from "./task-handle.js";
+import { type SimulatedFailure, type SimulatedRetry, simulateRetry } from "./retry-simulation.js";
+import { createSubmissionBatch } from "./submission-batch.js";
+import { type SubmittedItem, submitStream } from "./submission-stream.js";
+import { createTaskHandle, submittedTask, type SubmittedTask, type TaskHandle } from "./task-handle.js";
 import {
+  countTasks,
   createTaskList,
   type ListOptions,
   referenceFrom,
+  type TaskCount,
   type TaskFilterOptions,
   type TaskList,
   type TaskReferenceInput,
 } from "./task-list.js";
+import type { RetryOptions } from "./task-options.js";
 import type { Transport } from "./transport.js";
 
 /** Options of `createClient`. What is left out comes from the environment. */
@@ -41,6 +49,12 @@ export interface ClientOptions {
   readonly tls?: TlsOptions;
   /** How integers beyond 2^53 travel. Default `'refuse'`. */
   readonly bigints?: Bigints;
+  /** Compress and encrypt payloads, in this order; read in the reverse one. What they encode is neither patched nor searched by the server. */
+  readonly codecs?: readonly PayloadCodec[];
+  /** Code around every call, the first one outermost. A worker's stream passes them too. */
+  readonly interceptors?: readonly ClientInterceptor[];
+  /** What the server takes, if its settings differ from the defaults. A worker learns it by itself. */
+  readonly limits?: LimitOptions;
   /** Where warnings go. Default: standard error. */
   readonly logger?: Logger;
   /** Another way to a server; for test kits. */
@@ -53,12 +67,6 @@ export interface ClientOptions {
 
 /** Options of one submission. */
 export interface SubmitOptions<Task extends TaskDefinition = TaskDefinition> extends NewTaskOptions<Task>, CallOptions {}
-
-/** One of many submissions. */
-export interface SubmitItem<Task extends TaskDefinition> extends NewTaskOptions<Task> {
-  /** What the handler gets. */
-  readonly metadata: MetadataInput<Task>;
-}
 
 /** A definition whose submitter gives nothing. */
 export type TaskWithoutMetadata = TaskDefinition<
@@ -84,6 +92,15 @@ export interface Client {
     items: readonly SubmitItem<Task>[],
     options?: CallOptions,
   ): Promise<readonly SubmittedTask<Task>[]>;
+  /**
+   * Stores any number of tasks, read from an iterable batch after batch, and answers each by itself in their order. Reads on as the answers
+   * are read: who stops reading stops submitting. The timeout (default 30 s) is that of a batch. Throws what the iterable throws; CANCELLED.
+   */
+  submitStream<Task extends TaskDefinition>(
+    task: Task,
+    items: Iterable<SubmitItem<Task>> | AsyncIterable<SubmitItem<Task>>,
+    options?: CallOptions,
+  ): AsyncIterableIterator<SubmittedItem<Task>>;
   /** A task by its id, or by its key. Asks nothing. */
   handle<Task extends TaskDefinition>(task: Task, reference: TaskReferenceInput): TaskHandle<Task>;
   /** A task of any definition by its id. Its payloads come unparsed. */
@@ -101,6 +118,12 @@ export interface Client {
   list<Task extends TaskDefinition>(task: Task, filter?: TaskFilterOptions<Task>, options?: ListOptions): TaskList<Task["name"]>;
   /** Tasks of any definition. */
   list(filter?: TaskFilterOptions, options?: ListOptions): TaskList;
+  /** How many tasks of a definition match: exactly up to 10,000. */
+  count<Task extends TaskDefinition>(task: Task, filter?: TaskFilterOptions<Task>, options?: CallOptions): Promise<TaskCount>;
+  /** How many tasks of any definition match: exactly up to 10,000. */
+  count(filter?: TaskFilterOptions, options?: CallOptions): Promise<TaskCount>;
+  /** When each attempt would run under a policy if this went wrong, in order. What the policy leaves out is the server's default. */
+  simulateRetry(retry: RetryOptions, failures: readonly SimulatedFailure[], options?: CallOptions): Promise<SimulatedRetry>;
   /** Ends every call and connection; waits end with CLIENT_CLOSED. */
   close(): void;
   /** As `close`. */
@@ -129,12 +152,15 @@ const UNTYPED: TaskDefinition = {
  */
 export function createClient(options: ClientOptions = {}): Client {
   const clock = options.clock ?? systemClock;
-  const caller: Caller = { clock, random: options.random ?? Math.random, transport: options.transport ?? transportFrom(options) };
+  const transport = intercept(options.transport ?? transportFrom(options), options.interceptors ?? []);
+  const caller: Caller = { clock, random: options.random ?? Math.random, transport };
+  const limits = new ServerLimits(options.limits);
   const connection: Connection = {
     ...caller,
-    payloads: createPayloads(options.bigints === undefined ? {} : { bigints: options.bigints }),
+    limits,
+    payloads: createPayloads({ bigints: options.bigints, codecs: options.codecs, limits }),
     watch: createSharedWatch(caller),
-    submissions: createSubmissionBatch(caller),
+    submissions: createSubmissionBatch(caller, limits),
     log: withFields(options.logger ?? standardErrorLog, {}),
   };
   const close = (): void => {
@@ -145,6 +171,7 @@ export function createClient(options: ClientOptions = {}): Client {
     submit: <Task extends TaskDefinition>(task: Task, metadata?: MetadataInput<Task>, submitOptions: SubmitOptions<Task> = {}) =>
       submit(connection, task, metadata, submitOptions),
     submitMany: (task, items, callOptions = {}) => submitMany(connection, task, items, callOptions),
+    submitStream: (task, items, callOptions = {}) => submitStream(connection, task, items, callOptions),
     handle: handleOf(connection),
     proceed: (task, filter, proceedOptions = {}) => proceedOne(connection, task, filter, proceedOptions),
     list: (
@@ -155,6 +182,15 @@ export function createClient(options: ClientOptions = {}): Client {
       isTaskDefinition(taskOrFilter)
         ? createTaskList(connection, taskOrFilter, filterOrOptions as TaskFilterOptions, listOptions)
         : createTaskList(connection, undefined, taskOrFilter, filterOrOptions as ListOptions),
+    count: (
+      taskOrFilter: TaskDefinition | TaskFilterOptions = {},
+      filterOrOptions: TaskFilterOptions | CallOptions = {},
+      callOptions: CallOptions = {},
+    ) =>
+      isTaskDefinition(taskOrFilter)
+        ? countTasks(connection, taskOrFilter, filterOrOptions as TaskFilterOptions, callOptions)
+        : countTasks(connection, undefined, taskOrFilter, filterOrOptions as CallOptions),
+    simulateRetry: (retry, failures, callOptions = {}) => simulateRetry(connection, retry, failures, callOptions),
     close,
     [Symbol.dispose]: close,
     "~connection": connection,
@@ -213,7 +249,7 @@ async function submitMany<Task extends TaskDefinition>(
 ): Promise<readonly SubmittedTask<Task>[]> {
   if (items.length === 0) return [];
   if (items.length > 1_000)
-    throw invalid([{ path: "items", message: "must be at most 1,000; beyond that call submit() for each, which gathers them" }]);
+    throw invalid([{ path: "items", message: "must be at most 1,000, because all or none are stored; submitStream() takes any number" }]);
   const violations: Violation[] = [];
   const tasks = await Promise.all(
     items.map(async (item, index) => {
@@ -237,18 +273,6 @@ async function submitMany<Task extends TaskDefinition>(
     const ownId = items[index]?.id === undefined ? sent.taskId : undefined;
     return submittedTask(connection, task, { task: result.task, created: result.created }, ownId);
   });
-}
-
-function submittedTask<Task extends TaskDefinition>(
-  connection: Connection,
-  task: Task,
-  submitted: Submitted,
-  ownId: string | undefined,
-): SubmittedTask<Task> {
-  const id = submitted.task.taskId;
-  const handle = createTaskHandle(connection, task, { taskId: id, name: "", key: "" });
-  // A repeated try is told 'not created' about its own task; with an id of the SDK's own the id says it better.
-  return { ...handle, id, created: ownId === undefined ? submitted.created : id === ownId };
 }
 
 function transportFrom(options: ClientOptions): Transport {

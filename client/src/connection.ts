@@ -4,6 +4,7 @@
 import type { Caller } from "./call.js";
 import type { Logger } from "./log.js";
 import type { Payloads } from "./payload.js";
+import type { ServerLimits } from "./server-limits.js";
 import type { SharedWatch } from "./shared-watch.js";
 import type { SubmissionBatch } from "./submission-batch.js";
 
@@ -15,6 +16,8 @@ export interface Connection extends Caller {
   readonly watch: SharedWatch;
   /** Gathers submissions. */
   readonly submissions: SubmissionBatch;
+  /** What the server takes, as far as it is known. */
+  readonly limits: ServerLimits;
   /** Where warnings go. */
   readonly log: Logger;
 }

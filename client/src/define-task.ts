@@ -28,6 +28,8 @@ export interface TaskTypes {
   readonly result: Flow;
   /** Details of each declared error, by code. */
   readonly errors: { readonly [code: string]: Flow };
+  /** Each declared error's code with its data, as it is read. */
+  readonly failure: { readonly code: string; readonly data: unknown };
 }
 
 /** A task definition. Made by `defineTask`; the bare type stands for any of them. */
@@ -70,29 +72,47 @@ export type ErrorInput<Task extends TaskDefinition, Code extends ErrorCodeOf<Tas
 export type ErrorDataOf<Task extends TaskDefinition, Code extends ErrorCodeOf<Task>> = Task["~types"]["errors"][Code]["output"];
 
 /** Stands where no schema was given: the value is null. */
-type Nothing = Schema<null | undefined, null>;
+export type Nothing = Schema<null | undefined, null>;
 /** Stands where no result schema was given: a handler returns nothing. */
-type NoResult = Schema<null | undefined | void, null>;
-type In<S extends Schema> = StandardSchemaV1.InferInput<S>;
-type Out<S extends Schema> = StandardSchemaV1.InferOutput<S>;
-/** What a definition may say about one error code. */
-type MustBeErrorSchema<S> = S extends Schema ? MustBeJson<In<S>> : Schema;
-type ErrorFlow<S> = S extends Schema ? Flow<In<S>, Out<S>> : never;
+export type NoResult = Schema<null | undefined | void, null>;
+/** What a schema takes. */
+export type In<S extends Schema> = StandardSchemaV1.InferInput<S>;
+/** What a schema makes of it. */
+export type Out<S extends Schema> = StandardSchemaV1.InferOutput<S>;
+/** What a map of schemas (of errors, of states) may have under one name. */
+export type MustBeSchema<S> = S extends Schema ? MustBeJson<In<S>> : Schema;
+/** What one entry of such a map makes of a value. */
+export type FlowOf<S> = S extends Schema ? Flow<In<S>, Out<S>> : never;
 
-/** What `defineTask` takes. */
-export interface TaskDraft<Name extends string, M extends Schema, E extends Schema, R extends Schema, Errors extends object> {
+/** A map of error schemas as the union of what is read. */
+export type FailureOf<Errors> = {
+  readonly [Code in keyof Errors & string]: { readonly code: Code; readonly data: FlowOf<Errors[Code]>["output"] };
+}[keyof Errors & string];
+
+/** What every definition says, of a task or of a machine. */
+export interface DefinitionDraft<Name extends string, M extends Schema, R extends Schema, Errors extends object> {
   /** 1 to 128 of `A-Z a-z 0-9 . _ - : /`, beginning with a letter or digit. Stable: it is stored with every task. */
   readonly name: Name;
   /** Schema of what the submitter gives. Left out: null. */
   readonly metadata?: M & MustBeJson<In<M>>;
-  /** Schema of what a handler saves. It begins as `{}`, or as undefined if the schema refuses that. Left out: nothing is saved. */
-  readonly executionMetadata?: E & MustBeJson<Exclude<In<E>, undefined>>;
   /** Schema of the result. Left out: a handler returns nothing. */
   readonly result?: R & MustBeJson<In<R>>;
   /** Schemas of the errors' data, by code. Upper-case codes are the system's. */
-  readonly errors?: Errors & { readonly [Code in keyof Errors]: MustBeErrorSchema<Errors[Code]> };
+  readonly errors?: Errors & { readonly [Code in keyof Errors]: MustBeSchema<Errors[Code]> };
   /** Defaults of each submission. */
   readonly options?: TaskOptions;
+}
+
+/** What `defineTask` takes. */
+export interface TaskDraft<
+  Name extends string,
+  M extends Schema,
+  E extends Schema,
+  R extends Schema,
+  Errors extends object,
+> extends DefinitionDraft<Name, M, R, Errors> {
+  /** Schema of what a handler saves. It begins as `{}`, or as undefined if the schema refuses that. Left out: nothing is saved. */
+  readonly executionMetadata?: E & MustBeJson<Exclude<In<E>, undefined>>;
 }
 
 /**
@@ -115,14 +135,10 @@ export function defineTask<
   readonly executionMetadata: Flow<In<E>, Out<E>>;
   readonly result: Flow<In<R>, Out<R>>;
   // Not keyed by `keyof Errors` alone: the map of `object` would be `object` again.
-  readonly errors: { readonly [Code in keyof Errors & string]: ErrorFlow<Errors[Code]> };
+  readonly errors: { readonly [Code in keyof Errors & string]: FlowOf<Errors[Code]> };
+  readonly failure: FailureOf<Errors>;
 }> {
-  const violations: Violation[] = [];
-  if (!isName(draft.name)) violations.push({ path: "name", message: NAME_RULE });
-  for (const code of Object.keys(draft.errors ?? {})) {
-    if (!/^(?=.*[a-z])[\w.-]{1,128}$/.test(code)) violations.push({ path: `errors.${code}`, message: ERROR_CODE_RULE });
-  }
-  checkTaskOptions(draft.options ?? {}, "options", violations);
+  const violations = draftViolations(draft);
   if (violations.length > 0) throw invalid(violations, { taskName: draft.name });
   const definition = {
     name: draft.name,
@@ -135,6 +151,17 @@ export function defineTask<
   } as const;
   // `~types` exists for the compiler alone, and schemas are known by their inferred ends only: inference ends here.
   return Object.freeze(definition) as unknown as ReturnType<typeof defineTask<Name, M, E, R, Errors>>;
+}
+
+/** What is wrong with the parts of a draft that every definition has. */
+export function draftViolations(draft: DefinitionDraft<string, Schema, Schema, object>): Violation[] {
+  const violations: Violation[] = [];
+  if (!isName(draft.name)) violations.push({ path: "name", message: NAME_RULE });
+  for (const code of Object.keys(draft.errors ?? {})) {
+    if (!/^(?=.*[a-z])[\w.-]{1,128}$/.test(code)) violations.push({ path: `errors.${code}`, message: ERROR_CODE_RULE });
+  }
+  checkTaskOptions(draft.options ?? {}, "options", violations);
+  return violations;
 }
 
 const NAME_RULE = "must be 1 to 128 of A-Z a-z 0-9 . _ - : /, beginning with a letter or digit";

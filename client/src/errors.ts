@@ -150,9 +150,9 @@ export function invalid(violations: readonly Violation[], about?: Partial<Leaseh
   return new LeaseholdError({ code: "INVALID_ARGUMENT", message, violations, ...about });
 }
 
-/** Message, stack and cause of whatever was thrown. Never throws, even if reading the value does. */
+/** Message, stack and cause of whatever was thrown; of an AggregateError without a cause its first error. Never throws, even if reading the value does. */
 export function describeThrown(value: unknown): { message: string; stack: string; cause: unknown } {
-  const read = (key: "message" | "stack" | "cause"): unknown => {
+  const read = (key: "message" | "stack" | "cause" | "errors"): unknown => {
     try {
       return typeof value === "object" && value !== null && key in value ? (value as Record<string, unknown>)[key] : undefined;
     } catch {
@@ -164,8 +164,12 @@ export function describeThrown(value: unknown): { message: string; stack: string
   return {
     message: typeof message === "string" ? message : shown(value),
     stack: typeof stack === "string" ? stack : "",
-    cause: read("cause"),
+    cause: read("cause") ?? firstOf(read("errors")),
   };
+}
+
+function firstOf(errors: unknown): unknown {
+  return Array.isArray(errors) ? errors[0] : undefined;
 }
 
 function shown(value: unknown): string {

@@ -21,6 +21,7 @@ import type { Progress } from "@leasehold/proto/leasehold/v1/task";
 import { atEndOfTurn, type Clock, type Timer } from "./clock.js";
 import { msFromDuration } from "./duration.js";
 import { LeaseholdError } from "./errors.js";
+import type { ServerLimits } from "./server-limits.js";
 import type { OutgoingStream, Transport } from "./transport.js";
 
 /** What a connection tells its owner. Nothing is called after `closed`. */
@@ -41,18 +42,16 @@ export interface ExecuteStreamEvents {
 const HANDSHAKE_MS = 10_000;
 /** Progress of a task goes out at most this often, in milliseconds. */
 const PROGRESS_MS = 250;
-/** Used until the welcome says otherwise. */
-const DEFAULT_LIMITS = { messageBytes: 4_194_304, reports: 100 };
+/** Most reports of one message, until the welcome says otherwise. */
+const DEFAULT_REPORTS = 100;
 /** What a report may weigh beside its payloads and error. */
 const REPORT_FRAME_BYTES = 1_024;
-/** Largest error that a server takes. */
-const ERROR_BYTES = 65_536;
 
 /** One connection. */
 export class ExecuteStream {
   readonly #stream: OutgoingStream<WorkerMessage>;
   readonly #timers = new Map<"watchdog" | "heartbeat" | "progress", Timer>();
-  #limits = DEFAULT_LIMITS;
+  #mostReports = DEFAULT_REPORTS;
   #intervalMs = 0;
   #heardMs: number;
   #leasesReceived = 0;
@@ -70,6 +69,7 @@ export class ExecuteStream {
   constructor(
     transport: Transport,
     private readonly clock: Clock,
+    private readonly limits: ServerLimits,
     private readonly nextHeartbeat: () => number,
     hello: Hello,
     private readonly events: ExecuteStreamEvents,
@@ -142,10 +142,10 @@ export class ExecuteStream {
   #begin(welcome: Welcome): void {
     const { limits, heartbeatInterval } = welcome;
     this.#intervalMs = Math.max(1, heartbeatInterval === undefined ? 5_000 : msFromDuration(heartbeatInterval));
-    this.#limits = {
-      messageBytes: limits !== undefined && limits.maxMessageBytes > 0 ? limits.maxMessageBytes : DEFAULT_LIMITS.messageBytes,
-      reports: limits !== undefined && limits.maxReports > 0 ? limits.maxReports : DEFAULT_LIMITS.reports,
-    };
+    if (limits !== undefined) {
+      this.limits.learn(limits);
+      if (limits.maxReports > 0) this.#mostReports = limits.maxReports;
+    }
     this.events.welcome(welcome);
     this.#beat();
     this.#watch(3 * this.#intervalMs);
@@ -209,12 +209,12 @@ export class ExecuteStream {
 
   #takeReports(): Report[] {
     // A fifth is left for everything else in the message.
-    const mostBytes = this.#limits.messageBytes * 0.8;
+    const mostBytes = this.limits.messageBytes * 0.8;
     let bytes = 0;
     let count = 0;
     for (const report of this.#reports) {
-      bytes += weigh(report);
-      if (count > 0 && (bytes > mostBytes || count >= this.#limits.reports)) break;
+      bytes += weigh(report, this.limits.errorBytes);
+      if (count > 0 && (bytes > mostBytes || count >= this.#mostReports)) break;
       count += 1;
     }
     return this.#reports.splice(0, count);
@@ -258,8 +258,8 @@ export class ExecuteStream {
 }
 
 /** About how many bytes a report takes, never too few. */
-function weigh(report: Report): number {
+function weigh(report: Report, errorBytes: number): number {
   const body = report.checkpoint ?? report.complete ?? report.fail ?? report.suspend ?? report.cancel ?? report.release;
   const payloads = (body?.executionMetadata?.data.length ?? 0) + (report.complete?.result?.data.length ?? 0);
-  return REPORT_FRAME_BYTES + payloads + ((report.fail?.error ?? report.cancel?.error) ? ERROR_BYTES : 0);
+  return REPORT_FRAME_BYTES + payloads + ((report.fail?.error ?? report.cancel?.error) ? errorBytes : 0);
 }

@@ -1,7 +1,8 @@
 // What does a task resume from when nothing was saved yet?
 //
-// `{}` if the schema accepts it (defaults fill it), else undefined. A definition that accepts neither cannot begin without execution
+// A machine begins in its initial state. Else `{}` if the schema accepts it (defaults fill it), else undefined. A definition that accepts neither cannot begin without execution
 // metadata given at submission.
+import { isMachineDefinition } from "./define-machine.js";
 import type { TaskDefinition } from "./define-task.js";
 import { type Parsed, parseWithSchema } from "./schema.js";
 
@@ -20,8 +21,10 @@ export function startingExecutionMetadata(task: TaskDefinition): Promise<Start> 
   return start;
 }
 
-async function findStart({ executionMetadata: schema }: TaskDefinition): Promise<Start> {
+async function findStart(task: TaskDefinition): Promise<Start> {
+  const { executionMetadata: schema } = task;
   if (schema === undefined) return { value: null };
+  if (isMachineDefinition(task)) return { ...(await parseWithSchema(schema, task.initial, "initial")), raw: task.initial };
   const empty = await parseWithSchema(schema, {}, "executionMetadata");
   if (empty.violations === undefined) return { ...empty, raw: {} };
   const absent = await parseWithSchema(schema, undefined, "executionMetadata");

@@ -3,10 +3,17 @@
 // The one file that knows grpc-js. It keeps one channel per address for unary calls, and gives each stream a channel of its own (streams
 // beyond `max_concurrent_streams` would queue in silence). With several addresses it goes on to the next when one is unavailable.
 import { Client, type ClientDuplexStream, type ClientOptions, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { atEndOfTurn } from "./clock.js";
-import { LeaseholdError } from "./errors.js";
+import { describeThrown, LeaseholdError } from "./errors.js";
 import { DETAILS_TRAILER, errorFromCall } from "./status.js";
-import type { OutgoingStream, StreamEvents, StreamMethod, Transport, UnaryMethod, UnaryOptions } from "./transport.js";
+import {
+  type OutgoingStream,
+  refusedStream,
+  type StreamEvents,
+  type StreamMethod,
+  type Transport,
+  type UnaryMethod,
+  type UnaryOptions,
+} from "./transport.js";
 
 /** Transport security: `true` for the system's authorities, or PEM texts of one's own. */
 export type TlsOptions =
@@ -45,7 +52,8 @@ const CHANNEL_OPTIONS: ClientOptions = {
   "grpc.max_receive_message_length": 67_108_864,
   "grpc.max_send_message_length": -1,
   "grpc.initial_reconnect_backoff_ms": 200,
-  "grpc.max_reconnect_backoff_ms": 5_000,
+  // Until it has passed a server that is back again counts as away, and calls use up their tries: servers that restart one by one take seconds.
+  "grpc.max_reconnect_backoff_ms": 1_000,
   "grpc.keepalive_time_ms": 20_000,
   "grpc.keepalive_timeout_ms": 10_000,
 };
@@ -65,21 +73,25 @@ export function createGrpcTransport(options: GrpcTransportOptions): Transport {
   return {
     unary(method, request, call) {
       if (closed) return Promise.reject(clientClosed());
+      const metadata = callMetadata(options, call.headers);
+      if (LeaseholdError.is(metadata)) return Promise.reject(metadata);
       const target = address();
       const client = unaryClients.get(target) ?? connect(target, {});
       unaryClients.set(target, client);
-      return unary(client, method, request, callMetadata(options), call).catch((error: unknown) => {
+      return unary(client, method, request, metadata, call).catch((error: unknown) => {
         // Only the call that used the current address moves on, or a burst of failures would go round in circles.
         if (LeaseholdError.is(error) && error.code === "UNAVAILABLE" && address() === target) turn += 1;
         throw error;
       });
     },
-    stream(method, events) {
-      if (closed) return refusedStream(events);
+    stream(method, events, { headers } = {}) {
+      if (closed) return refusedStream(events, clientClosed());
+      const metadata = callMetadata(options, headers);
+      if (LeaseholdError.is(metadata)) return refusedStream(events, metadata);
       const target = address();
       turn += 1;
       const client = connect(target, { "grpc.use_local_subchannel_pool": 1 });
-      const stream = openStream(client, method, callMetadata(options), {
+      const stream = openStream(client, method, metadata, {
         ...events,
         closed(error) {
           streams.delete(stream);
@@ -169,11 +181,6 @@ function openStream<Request, Response>(
   };
 }
 
-function refusedStream<Request>(events: StreamEvents<never>): OutgoingStream<Request> {
-  atEndOfTurn(() => events.closed(clientClosed()));
-  return { write: () => true, end: () => undefined, cancel: () => undefined };
-}
-
 function clientClosed(): LeaseholdError {
   return new LeaseholdError({ code: "CLIENT_CLOSED", message: "the client was closed" });
 }
@@ -188,10 +195,27 @@ function errorFrom(error: ServiceError): LeaseholdError {
   );
 }
 
-function callMetadata({ namespace, token }: GrpcTransportOptions): Metadata {
+/** What travels beside a message; an error if the user's token or headers cannot. */
+function callMetadata(
+  { namespace, token }: GrpcTransportOptions,
+  headers: Readonly<Record<string, string>> = {},
+): Metadata | LeaseholdError {
   const metadata = new Metadata();
-  if (namespace !== undefined) metadata.set("leasehold-namespace", namespace);
-  if (token !== undefined) metadata.set("authorization", `Bearer ${typeof token === "function" ? token() : token}`);
+  try {
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+    if (namespace !== undefined) metadata.set("leasehold-namespace", namespace);
+  } catch (error) {
+    return new LeaseholdError({
+      code: "INVALID_ARGUMENT",
+      message: `a header cannot travel: ${describeThrown(error).message}`,
+      cause: error,
+    });
+  }
+  try {
+    if (token !== undefined) metadata.set("authorization", `Bearer ${typeof token === "function" ? token() : token}`);
+  } catch (error) {
+    return new LeaseholdError({ code: "UNAUTHENTICATED", message: `no token to send: ${describeThrown(error).message}`, cause: error });
+  }
   return metadata;
 }
 

@@ -26,6 +26,22 @@ export function toJsonText(value: unknown, path: string, bigints: Bigints = "ref
   return write(value, path, bigints, []);
 }
 
+/**
+ * JSON text that is equal for values that mean the same: members are sorted by name. `undefined` gives the empty text.
+ *
+ * @throws LeaseholdError as `toJsonText`.
+ */
+export function canonicalJsonText(value: unknown): string {
+  return value === undefined ? "" : toJsonText(sorted(value), "", "bigint");
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== "object" || value === null || isDate(value)) return value;
+  const members = Object.entries(value).map(([key, member]): [string, unknown] => [key, sorted(member)]);
+  return Object.fromEntries(members.toSorted(([one], [other]) => (one < other ? -1 : 1)));
+}
+
 function write(value: unknown, path: string, bigints: Bigints, parents: readonly object[]): string {
   switch (typeof value) {
     case "string":

@@ -2,7 +2,6 @@
 //
 // Every violation is found and named by its path in the options, not only the first. The id is made here, once, so that all tries of one
 // submission are the same submission.
-import type { Payload } from "@leasehold/proto/leasehold/v1/task";
 import { KeyConflictPolicy, NewTask } from "@leasehold/proto/leasehold/v1/task_service";
 import type { Clock } from "./clock.js";
 import type { ExecutionMetadataInput, MetadataInput, TaskDefinition } from "./define-task.js";
@@ -30,6 +29,12 @@ export interface NewTaskOptions<Task extends TaskDefinition = TaskDefinition> ex
   readonly executionMetadata?: ExecutionMetadataInput<Task>;
 }
 
+/** One of many submissions. */
+export interface SubmitItem<Task extends TaskDefinition> extends NewTaskOptions<Task> {
+  /** What the handler gets. */
+  readonly metadata: MetadataInput<Task>;
+}
+
 const CONFLICT_POLICIES = {
   return_existing: KeyConflictPolicy.RETURN_EXISTING,
   reject: KeyConflictPolicy.REJECT,
@@ -55,22 +60,25 @@ export async function newTaskFrom<Task extends TaskDefinition>(
   const scheduleTime =
     options.scheduleTime === undefined ? undefined : timeFrom(options.scheduleTime, `${prefix}scheduleTime`, violations, using.clock);
   const given = options.executionMetadata;
-  const metadataPayload =
+  const { payloads } = using;
+  // With an id of the user's own the whole submission may be made again, and must then be the same.
+  const seed = options.id;
+  const writtenMetadata =
     metadata === undefined && task.metadata === undefined
       ? undefined
-      : await payloadFrom(using.payloads, task.metadata, metadata, `${prefix}metadata`, violations);
-  const executionMetadata =
-    given === undefined
-      ? undefined
-      : await payloadFrom(using.payloads, task.executionMetadata, given, `${prefix}executionMetadata`, violations);
+      : await writtenFrom(payloads, task.metadata, metadata, `${prefix}metadata`, violations);
+  const writtenExecutionMetadata =
+    given === undefined ? undefined : await writtenFrom(payloads, task.executionMetadata, given, `${prefix}executionMetadata`, violations);
   if (given === undefined) violations.push(...(await startViolations(task, prefix)));
   if (violations.length > 0) throw invalid(violations, { taskName: task.name });
   return NewTask.create({
     taskId: options.id ?? newTaskId(using.clock.now(), options.key),
     name: task.name,
     queue: merged.queue ?? "",
-    metadata: metadataPayload,
-    executionMetadata,
+    metadata: writtenMetadata && (await payloads.encode(writtenMetadata, seed)),
+    executionMetadata: writtenExecutionMetadata && (await payloads.encode(writtenExecutionMetadata, seed)),
+    // Compared when the key is taken, for nothing else.
+    metadataFingerprint: (options.key !== undefined && writtenMetadata && (await payloads.fingerprint(writtenMetadata))) || Buffer.alloc(0),
     labels: options.labels ?? {},
     priority: merged.priority ?? 0,
     scheduleTime,
@@ -114,14 +122,14 @@ async function startViolations(task: TaskDefinition, prefix: string): Promise<re
   return [{ path: `${prefix}executionMetadata`, message: "must be given: its schema accepts neither {} nor undefined to begin with" }];
 }
 
-/** The payload of a value that JSON and the schema accept; else the violations are added. */
-async function payloadFrom(
+/** A value that JSON and the schema accept; else the violations are added. */
+async function writtenFrom(
   payloads: Payloads,
   schema: Schema | undefined,
   value: unknown,
   path: string,
   violations: Violation[],
-): Promise<Payload | undefined> {
+): Promise<Written | undefined> {
   let written: Written;
   try {
     written = payloads.write(value, path);
@@ -130,7 +138,7 @@ async function payloadFrom(
     return undefined;
   }
   const refused = schema && (await parseWithSchema(schema, written.value, path)).violations;
-  if (refused === undefined) return payloads.encode(written);
+  if (refused === undefined) return written;
   violations.push(...refused);
   return undefined;
 }

@@ -8,6 +8,7 @@ import type { Timestamp } from "@leasehold/proto/google/protobuf/timestamp";
 import { invalid, type Violation } from "./errors.js";
 import type { Payloads, Written } from "./payload.js";
 import { parseAtOnce, type Schema } from "./schema.js";
+import type { SystemFailureCode } from "./task-failure.js";
 
 /** What `ctx.suspend`, `ctx.fail` and `ctx.cancel` return; a handler returns it to end its run that way. */
 export interface HandlerOutcome {
@@ -30,7 +31,8 @@ interface Suspending {
 interface Failing {
   readonly kind: "fail";
   readonly code: string;
-  readonly data: Written;
+  /** Absent for the SDK's own failures. */
+  readonly data: Written | undefined;
   readonly message: string;
   readonly retry: boolean;
   readonly retryAfterMs: number | undefined;
@@ -42,11 +44,8 @@ interface Cancelling {
   readonly reason: string;
 }
 
-/** Until when a handler waits. At least one of `until` and `untilProceeded`. */
-export type SuspendOptions<ExecutionMetadata = unknown> = {
-  /** What the next run resumes from, stored in the same step. Default: the last checkpoint. */
-  readonly executionMetadata?: ExecutionMetadata;
-} & (
+/** Until when a task waits. At least one of `until` and `untilProceeded`. */
+export type WaitOptions =
   | {
       /** Wake at this time; `{ in }` counts by the database's clock. */
       readonly until: TimeInput;
@@ -60,8 +59,13 @@ export type SuspendOptions<ExecutionMetadata = unknown> = {
       readonly timeout?: DurationInput;
       /** Wake at this time all the same; not together with `timeout`. */
       readonly until?: TimeInput;
-    }
-);
+    };
+
+/** Until when a handler waits, and with what. */
+export type SuspendOptions<ExecutionMetadata = unknown> = WaitOptions & {
+  /** What the next run resumes from, stored in the same step. Default: the last checkpoint. */
+  readonly executionMetadata?: ExecutionMetadata;
+};
 
 /** How an attempt that failed goes on. */
 export interface FailOptions {
@@ -72,9 +76,6 @@ export interface FailOptions {
   /** For people. Default: the code. */
   readonly message?: string;
 }
-
-/** Largest data of an error as JSON: what a server takes of an error, with room for its texts. */
-const LARGEST_ERROR_DATA_BYTES = 32_768;
 
 /** Makes a suspension. Throws INVALID_ARGUMENT with paths. */
 export function suspendOutcome(task: TaskDefinition, options: SuspendOptions, payloads: Payloads): HandlerOutcome {
@@ -101,10 +102,16 @@ export function failOutcome(task: TaskDefinition, code: string, data: unknown, o
   const violations: Violation[] = [];
   if (!Object.hasOwn(task.errors, code))
     violations.push({ path: "code", message: `${JSON.stringify(code)} is not declared by ${task.name}` });
-  const written = writeChecked(task.errors[code], data, "data", payloads, violations, LARGEST_ERROR_DATA_BYTES);
+  // The other half is for its texts.
+  const written = writeChecked(task.errors[code], data, "data", payloads, violations, payloads.limits.errorBytes / 2);
   const retryAfterMs = options.retryAfter === undefined ? undefined : durationMs(options.retryAfter, "retryAfter", violations);
   if (violations.length > 0) throw invalid(violations, { taskName: task.name });
   return outcome({ kind: "fail", code, data: written, message: options.message ?? code, retry: options.retry ?? true, retryAfterMs });
+}
+
+/** Makes a failure of the SDK's own, which no retry heals. */
+export function systemFailure(code: SystemFailureCode, message: string): HandlerOutcome {
+  return outcome({ kind: "fail", code, data: undefined, message, retry: false, retryAfterMs: undefined });
 }
 
 /** Makes a cancellation. */

@@ -12,6 +12,7 @@ import type { ExecutionMetadataInput, TaskDefinition } from "./define-task.js";
 import { timeFrom, type TimeInput } from "./duration.js";
 import { invalid, LeaseholdError, type Violation } from "./errors.js";
 import { startingExecutionMetadata } from "./execution-metadata.js";
+import { applyMergePatch } from "./merge-patch.js";
 import { parseWithSchema } from "./schema.js";
 import { snapshotFrom, type TaskSnapshot, type TaskStateName } from "./task-snapshot.js";
 import { createTaskList, type TaskFilterOptions } from "./task-list.js";
@@ -25,7 +26,10 @@ export type MergePatch<T> = T extends readonly unknown[]
 
 /** What a proceed does. At most one of `patch`, `replace` and `update`. */
 export interface ProceedOptions<Task extends TaskDefinition = TaskDefinition> extends CallOptions {
-  /** Changes parts of the execution metadata; the server applies it. */
+  /**
+   * Changes parts of the execution metadata; the server applies it. With codecs the server cannot: then it is read, changed and replaced
+   * as by `update`, which needs a suspended task.
+   */
   readonly patch?: MergePatch<ExecutionMetadataInput<Task>>;
   /** The new execution metadata. Needs a suspended task. */
   readonly replace?: ExecutionMetadataInput<Task>;
@@ -33,7 +37,7 @@ export interface ProceedOptions<Task extends TaskDefinition = TaskDefinition> ex
    * Makes the new execution metadata of the current one, as it is stored (`{}` if nothing is, where the schema accepts that). Called
    * again, at most ten times, when somebody else changed the task meanwhile. Needs a suspended task.
    */
-  readonly update?: (current: ExecutionMetadataInput<Task>) => ExecutionMetadataInput<Task> | Promise<ExecutionMetadataInput<Task>>;
+  update?(this: void, current: ExecutionMetadataInput<Task>): ExecutionMetadataInput<Task> | Promise<ExecutionMetadataInput<Task>>;
   /** For the handler and the timeline; at most 4 KiB. */
   readonly note?: string;
   /** Not before this time. Default: at once. */
@@ -61,6 +65,7 @@ export async function proceed<Task extends TaskDefinition>(
   options: ProceedOptions<Task>,
   scope: CallScope,
 ): Promise<Proceeded<Task["name"]>> {
+  const { payloads } = connection;
   const violations: Violation[] = [];
   const kinds = (["patch", "replace", "update"] as const).filter((kind) => options[kind] !== undefined);
   if (kinds.length > 1) violations.push({ path: kinds.join(", "), message: "only one of them can be given" });
@@ -85,7 +90,8 @@ export async function proceed<Task extends TaskDefinition>(
       if (answer.task === undefined) throw new LeaseholdError({ code: "INTERNAL", message: "the server answered without a task", taskId });
       return { result: answer.result === ProceedResult.REMEMBERED ? "remembered" : "applied", task: snapshotFrom(answer.task) };
     } catch (error) {
-      const overtaken = options.update !== undefined && LeaseholdError.is(error) && error.code === "ABORTED";
+      const rereads = options.update !== undefined || (options.patch !== undefined && payloads.codecNames.length > 0);
+      const overtaken = rereads && options.etag === undefined && LeaseholdError.is(error) && error.code === "ABORTED";
       if (!overtaken || tries >= MOST_UPDATES) throw error;
       await sleep(connection.clock, connection.random() * 20 * tries, scope.signal);
     }
@@ -134,17 +140,24 @@ async function makeUpdate<Task extends TaskDefinition>(
   scope: CallScope,
 ): Promise<{ update: ExecutionMetadataUpdate | undefined; etag: string }> {
   const { payloads } = connection;
-  if (patch !== undefined)
+  const hidden = payloads.codecNames.length > 0;
+  if (patch !== undefined && !hidden)
     return { update: { mergePatch: await payloads.encode(payloads.write(patch, "patch")), replace: undefined }, etag: etag ?? "" };
   if (replace !== undefined) {
     return { update: { mergePatch: undefined, replace: await replacement(connection, task, replace, "replace") }, etag: etag ?? "" };
   }
-  if (update === undefined) return { update: undefined, etag: etag ?? "" };
+  if (update === undefined && patch === undefined) return { update: undefined, etag: etag ?? "" };
   const request = { task: { taskId, name: "", key: "" }, view: TaskView.FULL };
   const current = await callWithin(connection, scope, TaskServiceService.getTask, request);
-  const saved = await payloads.decode(current.executionMetadata, "executionMetadata");
-  const changed = await update(saved === undefined ? (await startingExecutionMetadata(task)).raw : saved);
-  return { update: { mergePatch: undefined, replace: await replacement(connection, task, changed, "update") }, etag: current.etag };
+  if (etag !== undefined && etag !== current.etag) {
+    const message = "the task has changed since its etag was read";
+    throw new LeaseholdError({ code: "ABORTED", reason: "ETAG_MISMATCH", message, taskId, taskName: task.name });
+  }
+  const stored = await payloads.decode(current.executionMetadata, "executionMetadata");
+  const saved = stored === undefined ? (await startingExecutionMetadata(task)).raw : stored;
+  const changed: unknown = update === undefined ? applyMergePatch(saved, payloads.write(patch, "patch").value) : await update(saved);
+  const path = update === undefined ? "patch" : "update";
+  return { update: { mergePatch: undefined, replace: await replacement(connection, task, changed, path) }, etag: current.etag };
 }
 
 async function replacement({ payloads }: Connection, task: TaskDefinition, value: unknown, path: string): Promise<Payload> {

@@ -2,7 +2,8 @@
 //
 // Read the payloads, call the handler, make one report of what it did, keep it until its verdict. Each step turns what can go wrong into a
 // report of its own, so that a lease never stays without an outcome while its worker lives. Nothing here ever rejects.
-import { PendingReason } from "@leasehold/proto/leasehold/v1/task";
+import { setMaxListeners } from "node:events";
+import { PendingReason, type TaskError } from "@leasehold/proto/leasehold/v1/task";
 import { type Lease, type Verdict, VerdictCode } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Clock, Timer } from "./clock.js";
 import { dateFromTimestamp, durationFromMs, msFromDuration } from "./duration.js";
@@ -11,6 +12,7 @@ import { readExecutionMetadata } from "./execution-metadata.js";
 import type { HandlerContext, ProgressInput, Resumed, TaskHandler } from "./handler-context.js";
 import type { LeaseKeeper, ReportBody } from "./lease-keeper.js";
 import { type Logger, withFields } from "./log.js";
+import { type Middleware, runWithMiddleware } from "./middleware.js";
 import { cancelOutcome, failOutcome, type HandlerOutcome, isHandlerOutcome, suspendOutcome } from "./outcome.js";
 import type { Payloads, Written } from "./payload.js";
 import { parseWithSchema, type Schema } from "./schema.js";
@@ -25,6 +27,8 @@ export interface RunSurroundings {
   readonly payloads: Payloads;
   readonly keeper: LeaseKeeper;
   readonly log: Logger;
+  /** Around the handler. */
+  readonly middleware: readonly Middleware[];
   /** Whether the worker is shutting down. */
   draining(): boolean;
   /** Sends progress, if there is a connection. */
@@ -33,6 +37,9 @@ export interface RunSurroundings {
 
 /** Delay of a retry after metadata that this worker cannot read: a newer worker may take it meanwhile. */
 const UNREADABLE_RETRY_MS = 15_000;
+
+/** So many violations go with METADATA_INVALID; the first ones say enough. */
+const SHOWN_VIOLATIONS = 20;
 
 /** Stops after which a throw says nothing: the server decides, or has decided. */
 const DECIDED: ReadonlySet<StopReason["kind"]> = new Set([
@@ -67,6 +74,8 @@ export class LeaseRun {
   ) {
     this.startedMs = around.clock.monotonic();
     this.#version = lease.executionMetadataVersion;
+    // A handler may have any number of requests under way that end with it.
+    setMaxListeners(0, this.#controller.signal);
     this.#log = withFields(around.log, { task: lease.name, taskId: lease.taskId, attempt: lease.attempt });
     const remaining = lease.attemptDeadlineRemaining;
     // The server's word comes first while there is a connection; without one the handler must stop all the same.
@@ -108,8 +117,10 @@ export class LeaseRun {
     if (this.#controller.signal.aborted) return this.#thrown(this.#controller.signal.reason);
     let returned: unknown;
     try {
-      // Parsed by this handler's own definition a moment ago; a list of handlers of many definitions cannot say so.
-      returned = await this.handler.run(context.context as never);
+      returned = await runWithMiddleware(this.around.middleware, this.handler.task, context.context, () =>
+        // Parsed by this handler's own definition a moment ago; a list of handlers of many definitions cannot say so.
+        this.handler.run(context.context as never),
+      );
     } catch (error) {
       return this.#thrown(error);
     }
@@ -249,15 +260,15 @@ export class LeaseRun {
     const kinds = this.stops.map(({ kind }) => kind);
     if (kinds.length === 0) {
       return {
-        fail: { error: taskErrorFrom("HANDLER_ERROR", error), retryable: true, retryAfter: undefined, executionMetadata: undefined },
+        fail: { error: this.#errorFrom("HANDLER_ERROR", error), retryable: true, retryAfter: undefined, executionMetadata: undefined },
       };
     }
     if (kinds.some((kind) => DECIDED.has(kind))) return undefined;
-    if (kinds.includes("cancelled")) return { cancel: { error: taskErrorFrom("CANCELLED", error), executionMetadata: undefined } };
+    if (kinds.includes("cancelled")) return { cancel: { error: this.#errorFrom("CANCELLED", error), executionMetadata: undefined } };
     return { release: { retryAfter: undefined, executionMetadata: undefined } };
   }
 
-  async #complete(returned: unknown): Promise<ReportBody> {
+  async #complete(returned: unknown): Promise<ReportBody | undefined> {
     const { result: schema } = this.handler.task;
     if (schema === undefined && (returned === undefined || returned === null))
       return { complete: { result: undefined, executionMetadata: undefined } };
@@ -266,10 +277,11 @@ export class LeaseRun {
       await this.#require(schema, written, "result");
       return { complete: { result: await this.around.payloads.encode(written), executionMetadata: undefined } };
     } catch (error) {
-      // The same handler would return the same again: not retried.
       const known = LeaseholdError.from(error);
+      // A codec that failed may do better next time; a handler whose result does not fit would return the same again.
+      if (known.code !== "INVALID_ARGUMENT") return this.#thrown(error);
       return {
-        fail: { error: taskErrorFrom("RESULT_INVALID", known), retryable: false, retryAfter: undefined, executionMetadata: undefined },
+        fail: { error: this.#errorFrom("RESULT_INVALID", known), retryable: false, retryAfter: undefined, executionMetadata: undefined },
       };
     }
   }
@@ -278,10 +290,11 @@ export class LeaseRun {
     const { payloads } = this.around;
     switch (ending.kind) {
       case "cancel":
-        return { cancel: { error: taskError("CANCELLED", ending.reason), executionMetadata: undefined } };
+        return { cancel: { error: taskError("CANCELLED", ending.reason, payloads.limits.errorBytes), executionMetadata: undefined } };
       case "fail": {
-        await this.#require(this.handler.task.errors[ending.code], ending.data, "data");
-        const error = taskError(ending.code, ending.message, await payloads.encode(ending.data));
+        const { data } = ending;
+        if (data !== undefined) await this.#require(this.handler.task.errors[ending.code], data, "data");
+        const error = taskError(ending.code, ending.message, payloads.limits.errorBytes, data && (await payloads.encode(data)));
         const retryAfter = ending.retryAfterMs === undefined ? undefined : durationFromMs(ending.retryAfterMs);
         return { fail: { error, retryable: ending.retry, retryAfter, executionMetadata: undefined } };
       }
@@ -303,9 +316,19 @@ export class LeaseRun {
 
   async #unreadable(error: LeaseholdError): Promise<ReportBody> {
     this.#log.warn(`this worker cannot read the task; it is tried again in ${String(UNREADABLE_RETRY_MS / 1_000)} s: ${error.message}`);
-    const details = await this.around.payloads.encode(this.around.payloads.write({ violations: error.violations }, "violations"));
-    const reported = taskError("METADATA_INVALID", error.message, details);
+    const { payloads } = this.around;
+    const { errorBytes } = payloads.limits;
+    const violations = error.violations.slice(0, SHOWN_VIOLATIONS).map(({ path, message }) => ({
+      path: cutText(path, errorBytes / 256),
+      message: cutText(message, errorBytes / 256),
+    }));
+    const details = await payloads.encode(payloads.write({ violations }, "violations"));
+    const reported = taskError("METADATA_INVALID", error.message, errorBytes, details);
     return { fail: { error: reported, retryable: true, retryAfter: durationFromMs(UNREADABLE_RETRY_MS), executionMetadata: undefined } };
+  }
+
+  #errorFrom(code: string, thrown: unknown): TaskError {
+    return taskErrorFrom(code, thrown, this.around.payloads.limits.errorBytes);
   }
 
   #report(body: ReportBody): void {

@@ -24,9 +24,9 @@ export async function parseWithSchema<Output>(schema: Schema<unknown, Output>, v
 export function parseAtOnce<Output>(schema: Schema<unknown, Output>, value: unknown, path: string): Parsed<Output> | undefined {
   try {
     const result = schema["~standard"].validate(value);
-    if (!(result instanceof Promise)) return settle(result, path);
+    if (!isPromise(result)) return settle(result, path);
     // The value is parsed again where it can be awaited; this answer is not needed.
-    result.catch(() => undefined);
+    result.then(undefined, () => undefined);
     return undefined;
   } catch (error) {
     return { violations: [{ path, message: `its schema threw: ${describeThrown(error).message}` }] };
@@ -34,14 +34,21 @@ export function parseAtOnce<Output>(schema: Schema<unknown, Output>, value: unkn
 }
 
 /**
+ * The bare answer of a schema, for schemas that are made of others.
+ *
  * Zod's own `validate` tries at once first, and drops the promise of an asynchronous refinement: when that rejects, Node would end the
  * process. Its asynchronous entry keeps it.
  */
-function validate<Output>(
+export function validate<Output>(
   schema: Schema<unknown, Output>,
   value: unknown,
 ): StandardSchemaV1.Result<Output> | Promise<StandardSchemaV1.Result<Output>> {
   return isZod(schema) ? schema.safeParseAsync(value).then(fromZod) : schema["~standard"].validate(value);
+}
+
+/** Whether an answer is still to come. Not by `instanceof`: a schema may live in another realm. */
+export function isPromise<T extends object>(answer: T | Promise<T>): answer is Promise<T> {
+  return "then" in answer && typeof answer.then === "function";
 }
 
 type ZodResult<Output> =

@@ -9,6 +9,7 @@ export class SessionDeadline {
   #number = 0;
   #ttlMs = 0;
   #timer: Timer | undefined;
+  #fromMs = 0;
   readonly #sentMs = new Map<number, number>();
 
   constructor(
@@ -41,12 +42,19 @@ export class SessionDeadline {
     this.#arm(sentMs);
   }
 
+  /** Time that the monotonic clock did not count passed, in milliseconds. */
+  slept(sleptMs: number): void {
+    for (const [number, sentMs] of this.#sentMs) this.#sentMs.set(number, sentMs - sleptMs);
+    this.#arm(this.#fromMs - sleptMs);
+  }
+
   /** Takes the timer back. */
   close(): void {
     this.#timer?.cancel();
   }
 
   #arm(fromMs: number): void {
+    this.#fromMs = fromMs;
     this.#timer?.cancel();
     this.#timer = this.clock.timer(fromMs + this.#ttlMs - this.clock.monotonic(), this.passed);
   }

@@ -14,12 +14,13 @@ import {
 import { type Caller, type CallScope, callWithin, mayRetry, retryDelayMs } from "./call.js";
 import { atEndOfTurn, sleep } from "./clock.js";
 import { LeaseholdError } from "./errors.js";
+import type { ServerLimits } from "./server-limits.js";
 import { errorFromStatus } from "./status.js";
 
 /** Most tasks of one SubmitTasks. */
 const MOST_TASKS = 1_000;
-/** Most bytes of one SubmitTasks: below the 4 MiB that gRPC servers take by default, above the largest single task. */
-const MOST_BYTES = 3_145_728;
+/** Share of the largest message that one SubmitTasks may fill: above the largest single task, with room for what travels around it. */
+const MESSAGE_SHARE = 3 / 4;
 
 /** A stored task, and whether this submission stored it. */
 export type Submitted = Required<Pick<SubmitTaskResponse, "created">> & { readonly task: NonNullable<SubmitTaskResponse["task"]> };
@@ -40,7 +41,7 @@ export interface SubmissionBatch {
 }
 
 /** Makes the gatherer of a client. */
-export function createSubmissionBatch(caller: Caller): SubmissionBatch {
+export function createSubmissionBatch(caller: Caller, limits: ServerLimits): SubmissionBatch {
   let waiting: Waiting[] = [];
   const leave = (): void => {
     const gathered = waiting;
@@ -48,7 +49,7 @@ export function createSubmissionBatch(caller: Caller): SubmissionBatch {
     const [first] = gathered;
     if (first === undefined) return;
     if (gathered.length === 1) void sendAlone(caller, first);
-    else for (const batch of cut(gathered)) void sendTogether(caller, batch);
+    else for (const batch of cut(gathered, limits.messageBytes * MESSAGE_SHARE)) void sendTogether(caller, batch);
   };
   return {
     submit(task, scope) {
@@ -75,12 +76,12 @@ export function createSubmissionBatch(caller: Caller): SubmissionBatch {
   };
 }
 
-function cut(gathered: readonly Waiting[]): Waiting[][] {
+function cut(gathered: readonly Waiting[], mostBytes: number): Waiting[][] {
   const batches: Waiting[][] = [];
   let batch: Waiting[] = [];
   let bytes = 0;
   for (const one of gathered) {
-    if (batch.length > 0 && (batch.length === MOST_TASKS || bytes + one.bytes > MOST_BYTES)) {
+    if (batch.length > 0 && (batch.length === MOST_TASKS || bytes + one.bytes > mostBytes)) {
       batches.push(batch);
       batch = [];
       bytes = 0;
@@ -106,7 +107,7 @@ async function sendTogether(caller: Caller, batch: readonly Waiting[]): Promise<
   for (let attempt = 0; ; attempt += 1) {
     open = open.filter((one) => !one.settled);
     if (open.length === 0) return;
-    const again = await tryTogether(caller, open);
+    const again = await tryTogether(caller, open, attempt + 1);
     open = again.map(({ one }) => one);
     // The longest delay that any of them was given: apart they would no longer be one burst.
     const delayMs = Math.max(0, ...again.map(({ error }) => retryDelayMs(attempt, error, caller.random)));
@@ -117,12 +118,16 @@ async function sendTogether(caller: Caller, batch: readonly Waiting[]): Promise<
 }
 
 /** Sends once; settles what is final and returns what may be sent again. */
-async function tryTogether(caller: Caller, open: readonly Waiting[]): Promise<readonly { one: Waiting; error: LeaseholdError }[]> {
+async function tryTogether(
+  caller: Caller,
+  open: readonly Waiting[],
+  attempt: number,
+): Promise<readonly { one: Waiting; error: LeaseholdError }[]> {
   let results: readonly SubmitTasksResult[];
   try {
     const deadlineMs = Math.max(...open.map((one) => one.scope.remainingMs() ?? Infinity));
     const request = { tasks: open.map((one) => one.task), atomic: false };
-    const options = { deadlineMs: Number.isFinite(deadlineMs) ? deadlineMs : undefined };
+    const options = { deadlineMs: Number.isFinite(deadlineMs) ? deadlineMs : undefined, attempt };
     ({ results } = await caller.transport.unary(TaskServiceService.submitTasks, request, options));
   } catch (thrown) {
     const error = LeaseholdError.from(thrown);

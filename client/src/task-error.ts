@@ -1,33 +1,35 @@
 // How does whatever was thrown become a TaskError that fits?
 //
-// A server takes 64 KiB of an error in all. Texts are cut here at a character, so that a 10 MB message neither travels nor fails a report.
+// A server takes so many bytes of an error in all. Texts are cut here at a character, so that a 10 MB message neither travels nor fails a report.
 import type { Payload, TaskError } from "@leasehold/proto/leasehold/v1/task";
 import { describeThrown } from "./errors.js";
 
-const LARGEST_TEXT_BYTES = 8_192;
-const LARGEST_CAUSE_TEXT_BYTES = 1_024;
+/** Share of an error that its message, and its stack, may take: half of it is left for its data. */
+const TEXT_SHARE = 1 / 8;
+/** Share of an error that a message or stack of a cause may take. */
+const CAUSE_TEXT_SHARE = 1 / 64;
 const DEEPEST_CAUSE = 8;
 
-/** A TaskError of something thrown. Never throws. */
-export function taskErrorFrom(code: string, thrown: unknown): TaskError {
-  return errorFrom(code, thrown, 0);
+/** A TaskError of something thrown, with its chain of causes. `errorBytes` is what the server takes of an error. Never throws. */
+export function taskErrorFrom(code: string, thrown: unknown, errorBytes: number): TaskError {
+  return errorFrom(code, thrown, errorBytes, 0);
 }
 
 /** A TaskError of known parts. */
-export function taskError(code: string, message: string, details?: Payload): TaskError {
-  return { code, message: cutText(message, LARGEST_TEXT_BYTES), details, stack: "", cause: undefined };
+export function taskError(code: string, message: string, errorBytes: number, details?: Payload): TaskError {
+  return { code, message: cutText(message, errorBytes * TEXT_SHARE), details, stack: "", cause: undefined };
 }
 
-function errorFrom(code: string, thrown: unknown, depth: number): TaskError {
+function errorFrom(code: string, thrown: unknown, errorBytes: number, depth: number): TaskError {
   const { message, stack, cause } = describeThrown(thrown);
-  const mostBytes = depth === 0 ? LARGEST_TEXT_BYTES : LARGEST_CAUSE_TEXT_BYTES;
+  const mostBytes = errorBytes * (depth === 0 ? TEXT_SHARE : CAUSE_TEXT_SHARE);
   return {
     code,
     message: cutText(message, mostBytes),
     details: undefined,
     stack: cutText(stack, mostBytes),
     // A chain that refers back to itself ends at the depth limit.
-    cause: cause === undefined || cause === null || depth >= DEEPEST_CAUSE ? undefined : errorFrom("", cause, depth + 1),
+    cause: cause === undefined || cause === null || depth >= DEEPEST_CAUSE ? undefined : errorFrom("", cause, errorBytes, depth + 1),
   };
 }
 

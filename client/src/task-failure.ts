@@ -3,7 +3,7 @@
 // Codes that the definition declares come with their parsed data; everything else is one of a closed set of system codes, so that a
 // `switch` over the code narrows both.
 import { FinishReason, type Task as TaskMessage, type TaskError, TaskState } from "@leasehold/proto/leasehold/v1/task";
-import type { ErrorCodeOf, ErrorDataOf, TaskDefinition } from "./define-task.js";
+import type { TaskDefinition } from "./define-task.js";
 import { LeaseholdError } from "./errors.js";
 import type { Payloads } from "./payload.js";
 import { parseWithSchema } from "./schema.js";
@@ -14,6 +14,9 @@ export const SYSTEM_FAILURE_CODES = [
   "HANDLER_ERROR",
   "METADATA_INVALID",
   "RESULT_INVALID",
+  // Reported by a machine that would not end.
+  "MACHINE_CYCLE",
+  "MACHINE_STEP_LIMIT",
   // `ctx.cancel`, or a throw after somebody asked to cancel.
   "CANCELLED",
   // Made by the server.
@@ -38,6 +41,8 @@ interface FailureBase {
   readonly originalCode: string;
   /** Stack trace, if the worker had one. */
   readonly stack: string | undefined;
+  /** What caused it, with causes of its own: messages and stacks as the worker had them. */
+  readonly cause: Error | undefined;
 }
 
 /** A failure that no definition declares. */
@@ -48,9 +53,7 @@ export interface SystemFailure extends FailureBase {
 }
 
 /** A failure that the definition declares, by code. */
-export type DeclaredFailure<Task extends TaskDefinition> = {
-  readonly [Code in ErrorCodeOf<Task>]: FailureBase & { readonly code: Code; readonly data: ErrorDataOf<Task, Code> };
-}[ErrorCodeOf<Task>];
+export type DeclaredFailure<Task extends TaskDefinition> = FailureBase & Task["~types"]["failure"];
 
 /** How a task failed: one of its declared errors, or one of the system's. */
 export type TaskFailure<Task extends TaskDefinition = TaskDefinition> = DeclaredFailure<Task> | SystemFailure;
@@ -72,14 +75,23 @@ export async function readFailure<Task extends TaskDefinition>(
   error: TaskError,
   payloads: Payloads,
 ): Promise<TaskFailure<Task>> {
-  const base = { message: error.message, originalCode: error.code, stack: error.stack === "" ? undefined : error.stack };
+  const stack = error.stack === "" ? undefined : error.stack;
+  const base = { message: error.message, originalCode: error.code, stack, cause: error.cause && remoteError(error.cause) };
   const data = await payloads.decode(error.details, "error.data").catch(() => undefined);
   const schema = Object.hasOwn(task.errors, error.code) ? task.errors[error.code] : undefined;
   if (schema === undefined) return { ...base, code: systemCode(error.code), data };
   const parsed = await parseWithSchema(schema, data, "error.data");
   if (parsed.violations !== undefined) return { ...base, code: "UNDECLARED", data };
   // The code was looked up in the definition's own map and its data parsed with that entry; the compiler cannot follow a look-up by value.
-  return { ...base, code: error.code, data: parsed.value };
+  return { ...base, code: error.code, data: parsed.value } as TaskFailure<Task>;
+}
+
+/** What went wrong in a worker as an Error, with its chain of causes. It has the worker's stack. */
+export function remoteError({ message, stack, cause }: Pick<TaskError, "message" | "stack" | "cause">): Error {
+  const error = new Error(message, cause === undefined ? undefined : { cause: remoteError(cause) });
+  // The place where this was put together says nothing about what went wrong.
+  error.stack = stack === "" ? `Error: ${message}` : stack;
+  return error;
 }
 
 /**

@@ -6,31 +6,23 @@ import { TaskServiceService } from "@leasehold/proto/leasehold/v1/task_service";
 import { type CallOptions, type CallScope, callWithin, openScope, REQUEST_TIMEOUT_MS, within } from "./call.js";
 import type { Connection } from "./connection.js";
 import type { ResultOf, TaskDefinition } from "./define-task.js";
-import { type DurationInput, durationFromMs, requireDurationMs, timeFrom, type TimeInput } from "./duration.js";
-import { invalid, type LeaseholdError, type Violation } from "./errors.js";
+import type { LeaseholdError } from "./errors.js";
 import { proceed, type Proceeded, type ProceedOptions } from "./proceed.js";
+import type { Submitted } from "./submission-batch.js";
+import {
+  cancelRequest,
+  type CancelOptions,
+  type DeleteTaskOptions,
+  explainedTask,
+  type ExplainedTask,
+  retryRequest,
+  type RetryTaskOptions,
+  updateRequest,
+  type UpdateTaskOptions,
+} from "./task-changes.js";
+import { createTaskEventList, type EventOptions, type TaskEventList } from "./task-events.js";
 import { outcomeFrom, resultFrom, type TaskOutcome } from "./task-outcome.js";
 import { type FullTaskSnapshot, fullSnapshotFrom, isFinished, snapshotFrom, type TaskSnapshot } from "./task-snapshot.js";
-
-/** Options of `cancel`. */
-export interface CancelOptions extends CallOptions {
-  /** Told to the handler and kept; at most 4 KiB. */
-  readonly reason?: string;
-  /** How long a running handler may still take. Server's default 30 s. */
-  readonly grace?: DurationInput;
-}
-
-/** Options of `retry`. */
-export interface RetryTaskOptions extends CallOptions {
-  /** Count attempts and lost leases anew. Default true. */
-  readonly resetAttempts?: boolean;
-  /** Start from the saved execution metadata. Default true. */
-  readonly keepExecutionMetadata?: boolean;
-  /** Not before this time. Default: at once. */
-  readonly scheduleTime?: TimeInput;
-  /** Refused with ABORTED unless the task still has this etag. */
-  readonly etag?: string;
-}
 
 /** One task. Every method rejects with a LeaseholdError: NOT_FOUND, INVALID_ARGUMENT, DEADLINE_EXCEEDED, UNAVAILABLE and what it names. */
 export interface TaskHandle<Task extends TaskDefinition = TaskDefinition> {
@@ -50,6 +42,14 @@ export interface TaskHandle<Task extends TaskDefinition = TaskDefinition> {
   cancel(options?: CancelOptions): Promise<TaskSnapshot<Task["name"]>>;
   /** Takes a failed or cancelled task back to pending. FAILED_PRECONDITION if it is neither, also when an earlier try of this call did it. */
   retry(options?: RetryTaskOptions): Promise<TaskSnapshot<Task["name"]>>;
+  /** Changes priority, due time or queue of a pending task. FAILED_PRECONDITION if it is not pending, ABORTED. */
+  update(options: UpdateTaskOptions): Promise<TaskSnapshot<Task["name"]>>;
+  /** Removes a finished task and frees its key. FAILED_PRECONDITION if it is unfinished; NOT_FOUND also when an earlier try of this call did it. */
+  delete(options?: DeleteTaskOptions): Promise<void>;
+  /** Why it does not run. */
+  explain(options?: CallOptions): Promise<ExplainedTask<Task["name"]>>;
+  /** What happened to it so far, oldest first. */
+  events(options?: EventOptions): TaskEventList;
 }
 
 /** A handle that a submission returned: its id is known. */
@@ -125,21 +125,43 @@ export function createTaskHandle<Task extends TaskDefinition>(
       scoped(options, REQUEST_TIMEOUT_MS, async (scope) => proceed(connection, task, await idWithin(scope), options, scope)),
     cancel: (options = {}) =>
       scoped(options, REQUEST_TIMEOUT_MS, async (scope) => {
-        const grace = options.grace === undefined ? undefined : durationFromMs(requireDurationMs(options.grace, "grace"));
-        const request = { task: await byId(scope), reason: options.reason ?? "", grace };
+        const request = cancelRequest(await byId(scope), options);
         return snapshotFrom(await callWithin(connection, scope, TaskServiceService.cancelTask, request));
       }),
     retry: (options = {}) =>
       scoped(options, REQUEST_TIMEOUT_MS, async (scope) => {
-        const violations: Violation[] = [];
-        const scheduleTime =
-          options.scheduleTime === undefined ? undefined : timeFrom(options.scheduleTime, "scheduleTime", violations, clock);
-        if (violations.length > 0) throw invalid(violations);
-        const { resetAttempts, keepExecutionMetadata } = options;
-        const request = { task: await byId(scope), etag: options.etag ?? "", resetAttempts, keepExecutionMetadata, scheduleTime };
+        const request = retryRequest(await byId(scope), options, clock);
         return snapshotFrom(await callWithin(connection, scope, TaskServiceService.retryTask, request));
       }),
+    update: (options) =>
+      scoped(options, REQUEST_TIMEOUT_MS, async (scope) => {
+        const request = updateRequest(await byId(scope), options, clock);
+        return snapshotFrom(await callWithin(connection, scope, TaskServiceService.updateTask, request));
+      }),
+    delete: (options = {}) =>
+      scoped(options, REQUEST_TIMEOUT_MS, async (scope) => {
+        const request = { task: await byId(scope), etag: options.etag ?? "" };
+        await callWithin(connection, scope, TaskServiceService.deleteTask, request);
+      }),
+    explain: (options = {}) =>
+      scoped(options, REQUEST_TIMEOUT_MS, async (scope) =>
+        explainedTask(await callWithin(connection, scope, TaskServiceService.explainTask, { task: reference })),
+      ),
+    events: (options = {}) => createTaskEventList(connection, reference, options),
   };
+}
+
+/** The handle of what a submission stored. `ownId`: the id that the SDK made for it. */
+export function submittedTask<Task extends TaskDefinition>(
+  connection: Connection,
+  task: Task,
+  submitted: Submitted,
+  ownId: string | undefined,
+): SubmittedTask<Task> {
+  const id = submitted.task.taskId;
+  const handle = createTaskHandle(connection, task, { taskId: id, name: "", key: "" });
+  // A repeated try is told 'not created' about its own task; with an id of the SDK's own the id says it better.
+  return { ...handle, id, created: ownId === undefined ? submitted.created : id === ownId };
 }
 
 async function untilFinished(connection: Connection, taskId: string, scope: CallScope): Promise<void> {

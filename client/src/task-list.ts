@@ -109,6 +109,27 @@ export function createTaskList(
   };
 }
 
+/** How many tasks match. */
+export interface TaskCount {
+  /** At most 10,000. */
+  readonly count: number;
+  /** Whether there are more, or may be: the server stops looking at a bound. */
+  readonly more: boolean;
+}
+
+/** Counts. Throws INVALID_ARGUMENT with paths. */
+export async function countTasks(
+  connection: Connection,
+  task: TaskDefinition | undefined,
+  filter: TaskFilterOptions,
+  options: CallOptions,
+): Promise<TaskCount> {
+  const violations: Violation[] = [];
+  const request = { filter: filterFrom(connection, task, filter, violations) };
+  if (violations.length > 0) throw invalid(violations);
+  return callOnce(connection, options, TaskServiceService.countTasks, request);
+}
+
 /** The protobuf form of a filter; violations are added. */
 export function filterFrom(
   connection: Connection,
@@ -116,6 +137,12 @@ export function filterFrom(
   filter: TaskFilterOptions,
   violations: Violation[],
 ): TaskFilter {
+  // Containment is the server's work, and it cannot look into what a codec made.
+  const codecs = connection.payloads.codecNames.join(", ");
+  for (const path of ["metadata", "executionMetadata"] as const) {
+    if (codecs !== "" && filter[path] !== undefined)
+      violations.push({ path, message: `cannot be searched: the codecs of this client (${codecs}) hide it from the server; use labels` });
+  }
   const time = (input: TimeInput | undefined, path: string): TaskFilter["createTimeFrom"] =>
     input === undefined ? undefined : timeFrom(input, path, violations, connection.clock);
   return TaskFilter.create({

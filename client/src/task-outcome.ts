@@ -5,7 +5,7 @@ import { FinishReason, type Task as TaskMessage, TaskState } from "@leasehold/pr
 import type { ResultOf, TaskDefinition } from "./define-task.js";
 import { LeaseholdError } from "./errors.js";
 import type { Payloads } from "./payload.js";
-import { handlersError, readFailure, type TaskFailure } from "./task-failure.js";
+import { handlersError, readFailure, remoteError, type TaskFailure } from "./task-failure.js";
 import { finishReasonName, readResult } from "./task-snapshot.js";
 
 /** How a task ended. */
@@ -42,7 +42,14 @@ export async function outcomeFrom<Task extends TaskDefinition>(
   const finishReason = finishReasonName(message.finishReason);
   if (message.state === TaskState.COMPLETED) return { state: "completed", result: await readResult(task, message, payloads) };
   if (message.state === TaskState.FAILED) {
-    const unknown = { code: "UNDECLARED", originalCode: "", message: finishReason ?? "failed", stack: undefined, data: undefined } as const;
+    const unknown = {
+      code: "UNDECLARED",
+      originalCode: "",
+      message: finishReason ?? "failed",
+      stack: undefined,
+      cause: undefined,
+      data: undefined,
+    } as const;
     return { state: "failed", error: error ?? unknown, finishReason };
   }
   return { state: "cancelled", error, finishReason, reason: message.cancelRequest?.reason ?? message.error?.message ?? "" };
@@ -51,6 +58,7 @@ export async function outcomeFrom<Task extends TaskDefinition>(
 /** The result of an outcome, or what `result()` throws: TASK_FAILED or TASK_CANCELLED. */
 export function resultFrom<Task extends TaskDefinition>(outcome: TaskOutcome<Task>, message: TaskMessage): ResultOf<Task> {
   const about = { taskId: message.taskId, taskName: message.name };
+  const said = handlersError(message);
   switch (outcome.state) {
     case "completed":
       return outcome.result;
@@ -62,6 +70,7 @@ export function resultFrom<Task extends TaskDefinition>(outcome: TaskOutcome<Tas
         code: "TASK_FAILED",
         message: `task ${message.name} ${message.taskId} failed with ${failure.originalCode}${why}: ${failure.message}`,
         failure,
+        cause: said && remoteError(said),
       });
     }
     case "cancelled":
@@ -70,6 +79,7 @@ export function resultFrom<Task extends TaskDefinition>(outcome: TaskOutcome<Tas
         code: "TASK_CANCELLED",
         message: `task ${message.name} ${message.taskId} was cancelled (${outcome.finishReason ?? ""})${outcome.reason === "" ? "" : `: ${outcome.reason}`}`,
         failure: outcome.error,
+        cause: said && remoteError(said),
       });
   }
 }

@@ -2,6 +2,7 @@
 //
 // Two methods. grpc-js is one implementation (grpc-transport.ts), a test kit is another. Everything above this seam (retries, timeouts,
 // reconnecting, gathering) is the SDK's own and works on any of them.
+import { atEndOfTurn } from "./clock.js";
 import type { LeaseholdError } from "./errors.js";
 
 /** A unary method, as the generated service definitions describe it. */
@@ -21,6 +22,16 @@ export interface UnaryOptions {
   readonly deadlineMs?: number | undefined;
   /** Ends the call at once. */
   readonly signal?: AbortSignal | undefined;
+  /** 1 for the first try (the default), then one more with each retry. */
+  readonly attempt?: number;
+  /** gRPC metadata beside the transport's own. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** How a stream is opened. */
+export interface StreamOptions {
+  /** gRPC metadata beside the transport's own. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** What a stream tells its owner. Attached before anything is written, so that nothing is missed or buffered unread. */
@@ -48,7 +59,17 @@ export interface Transport {
   /** One request, one answer. Rejects with a LeaseholdError; retries nothing by itself. */
   unary<Request, Response>(method: UnaryMethod<Request, Response>, request: Request, options: UnaryOptions): Promise<Response>;
   /** Opens a stream on a connection of its own, without a deadline. Several calls in a row try the addresses in turn. */
-  stream<Request, Response>(method: StreamMethod<Request, Response>, events: StreamEvents<Response>): OutgoingStream<Request>;
+  stream<Request, Response>(
+    method: StreamMethod<Request, Response>,
+    events: StreamEvents<Response>,
+    options?: StreamOptions,
+  ): OutgoingStream<Request>;
   /** Ends every call and connection. */
   close(): void;
+}
+
+/** A stream that is over before it opened: its owner hears so after it has the stream in hand. */
+export function refusedStream<Request>(events: StreamEvents<never>, error: LeaseholdError): OutgoingStream<Request> {
+  atEndOfTurn(() => events.closed(error));
+  return { write: () => true, end: () => undefined, cancel: () => undefined };
 }

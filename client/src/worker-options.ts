@@ -6,6 +6,7 @@ import { type DurationInput, durationMs } from "./duration.js";
 import { invalid, type Violation } from "./errors.js";
 import type { TaskHandler } from "./handler-context.js";
 import type { Logger } from "./log.js";
+import type { Middleware } from "./middleware.js";
 import { isName, wholeNumber } from "./task-options.js";
 
 /** Options of `createWorker`. */
@@ -14,6 +15,8 @@ export interface WorkerOptions {
   readonly client: Client;
   /** 1 to 500, one for each task name. */
   readonly handlers: readonly TaskHandler[];
+  /** Code around every handler run, the first one outermost. */
+  readonly middleware?: readonly Middleware[];
   /** Tasks at once, 1 to 10,000. Default 10. */
   readonly concurrency?: number;
   /** Queues to take from, at most 100. Default: all. */
@@ -70,6 +73,7 @@ export function checkWorkerOptions(options: WorkerOptions): CheckedWorkerOptions
     if (typeof value !== "string" || key === "__proto__")
       violations.push({ path: `labels.${key}`, message: "must be a string under an ordinary name" });
   }
+  if (options.health !== undefined) wholeNumber(options.health.port, "health.port", 1, 65_535, violations);
   if (violations.length > 0) throw invalid(violations);
   return { handlers, concurrency, queues, graceMs, sessionTtlMs, name: name.slice(0, 128), labels };
 }

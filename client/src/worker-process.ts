@@ -3,6 +3,7 @@
 // SIGTERM and SIGINT drain it, only while it runs. When user code ends the process by an uncaught error, a monitor says which tasks were
 // running; it changes nothing about what Node does then. Health answers on a port of its own, if wanted.
 import { createServer } from "node:http";
+import { LeaseholdError } from "./errors.js";
 
 /** Listens for SIGTERM and SIGINT. Returns the function that stops listening. */
 export function onStopSignals(stop: () => void): () => void {
@@ -42,17 +43,20 @@ class SharedListener<Value> {
 const stopSignals = { SIGTERM: new SharedListener<unknown>("SIGTERM"), SIGINT: new SharedListener<unknown>("SIGINT") };
 const uncaught = new SharedListener<unknown>("uncaughtExceptionMonitor");
 
-/** Serves `/livez` (200 while the process runs) and `/readyz` (200 or 503). Returns the function that closes the port. */
-export async function serveHealth(port: number, host: string, ready: () => boolean): Promise<() => void> {
+/** Serves `/livez` (200 while the event loop answers) and `/readyz` (200, or 503 with the reason). Returns the function that closes the port. Throws FAILED_PRECONDITION. */
+export async function serveHealth(port: number, host: string, notReady: () => string | undefined): Promise<() => void> {
   const server = createServer((request, response) => {
     const known = request.url === "/livez" || request.url === "/readyz";
-    const fine = request.url === "/livez" || ready();
+    const reason = request.url === "/readyz" ? notReady() : undefined;
     response
-      .writeHead(known ? (fine ? 200 : 503) : 404, { "content-type": "text/plain" })
-      .end(known ? (fine ? "ok\n" : "not ready\n") : "");
+      .writeHead(known ? (reason === undefined ? 200 : 503) : 404, { "content-type": "text/plain; charset=utf-8" })
+      .end(known ? `${reason ?? "ok"}\n` : "");
   });
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    server.once("error", (cause) => {
+      const message = `health cannot be served on ${host}:${String(port)}: ${cause.message}`;
+      reject(new LeaseholdError({ code: "FAILED_PRECONDITION", message, cause }));
+    });
     server.listen(port, host, resolve);
   });
   return () => {

@@ -10,6 +10,7 @@ import type { LeaseholdError } from "./errors.js";
 import { ExecuteStream } from "./execute-stream.js";
 import type { LeaseKeeper } from "./lease-keeper.js";
 import type { Logger } from "./log.js";
+import type { ServerLimits } from "./server-limits.js";
 import { SessionDeadline } from "./session-deadline.js";
 import type { Transport } from "./transport.js";
 
@@ -29,6 +30,8 @@ export interface SessionEvents {
 /** What a session needs. */
 export interface SessionSurroundings {
   readonly transport: Transport;
+  /** Learned from each welcome. */
+  readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly random: () => number;
   readonly keeper: LeaseKeeper;
@@ -60,6 +63,8 @@ export class WorkerSession {
   sessionId = "";
   /** Whether a connection is welcome now. */
   connected = false;
+  /** Why the last connection ended, for people. */
+  lastError = "no connection yet";
   readonly #deadline: SessionDeadline;
   #stream: ExecuteStream | undefined;
   #connection = 0;
@@ -86,7 +91,7 @@ export class WorkerSession {
   /** Opens a connection. */
   connect(): void {
     if (this.#closed) return;
-    const { transport, clock, keeper } = this.around;
+    const { transport, clock, keeper, limits } = this.around;
     // From here on the old stream's leases are not taken: what the hello lists is complete.
     this.#stream?.close();
     this.connected = false;
@@ -99,7 +104,7 @@ export class WorkerSession {
       sessionId: this.sessionId,
       heldLeaseTokens: this.sessionId === "" ? [] : keeper.tokens,
     });
-    const stream: ExecuteStream = new ExecuteStream(transport, clock, () => this.#deadline.next(), hello, {
+    const stream: ExecuteStream = new ExecuteStream(transport, clock, limits, () => this.#deadline.next(), hello, {
       welcome: (welcome) => this.#welcome(stream, welcome, helloSentMs),
       leases: this.events.leases,
       verdicts: (verdicts) => {
@@ -122,6 +127,16 @@ export class WorkerSession {
   /** Sends progress; lost while there is no connection. */
   progress(leaseToken: string, progress: Progress): void {
     if (this.connected) this.#stream?.progress(leaseToken, progress);
+  }
+
+  /** The machine stood still for so long, in milliseconds: it counts as passed, and the server is asked at once what is still ours. */
+  slept(sleptMs: number): void {
+    if (this.#closed || !this.connected) return;
+    this.around.log.warn(`this machine slept for ${String(Math.round(sleptMs / 1_000))} s, or its clock was set: connecting again`);
+    this.#deadline.slept(sleptMs);
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.connect();
   }
 
   /** Takes no more leases, on this connection and later ones. */
@@ -180,6 +195,7 @@ export class WorkerSession {
   }
 
   #reconnect(atLeastMs: number, why: string): void {
+    this.lastError = why;
     // A drain that was announced has a delay already; the end of its stream must not shorten or lengthen it.
     if (this.#timer !== undefined) return;
     const windowMs = Math.min(LONGEST_WINDOW_MS, Math.min(FIRST_WINDOW_MS, this.#ttlMs / 4) * 2 ** Math.min(this.#failures, 10));

@@ -20,6 +20,8 @@ export interface RunningTask {
 /** A worker at one moment. */
 export interface WorkerState {
   readonly status: WorkerStatus;
+  /** Why it takes no tasks now, for people; undefined while it does. What `/readyz` answers. */
+  readonly notReady: string | undefined;
   readonly name: string;
   /** Empty before the first welcome. */
   readonly sessionId: string;

@@ -10,11 +10,12 @@ import {
   RevocationReason,
   type Slots,
 } from "@leasehold/proto/leasehold/v1/worker_service";
-import { type Clock, type Timer } from "./clock.js";
+import type { Clock } from "./clock.js";
 import { type DurationInput, durationFromMs, msFromDuration, requireDurationMs } from "./duration.js";
 import { LeaseholdError, type StopReason } from "./errors.js";
 import { watchEventLoop } from "./event-loop.js";
 import type { TaskHandler } from "./handler-context.js";
+import { HandlerWatch, namesOf } from "./handler-watch.js";
 import { LeaseKeeper } from "./lease-keeper.js";
 import { type Logger, withFields } from "./log.js";
 import { LeaseRuns } from "./lease-runs.js";
@@ -29,7 +30,8 @@ import { WorkerSession } from "./worker-session.js";
 export interface Worker {
   /**
    * Runs until SIGTERM, SIGINT or the signal, then drains and resolves. A second of them ends the grace. Rejects when the server refuses
-   * the worker (UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, UNIMPLEMENTED). Can be called once.
+   * the worker (UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, UNIMPLEMENTED), or its health port is taken (FAILED_PRECONDITION). Can
+   * be called once.
    */
   run(options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** Resolves when the worker is connected; rejects when `run` does or the worker stops. */
@@ -46,8 +48,6 @@ const SETTLE_MS = 1_000;
 const VERDICTS_MS = 5_000;
 /** How long the server may take to end the stream of a worker that has nothing left, in milliseconds. */
 const GOODBYE_MS = 1_000;
-/** A handler that was told to stop and runs on is named after this long, and then at most this often, in milliseconds. */
-const STUCK_MS = 10_000;
 /** Delay of a lease that this worker cannot start, in milliseconds. */
 const REFUSED_RETRY_MS = 1_000;
 
@@ -72,19 +72,19 @@ class LeaseWorker implements Worker {
   #status: WorkerStatus = "idle";
   #draining: Promise<void> | undefined;
   #slots = "";
-  #longestStallMs = 0;
-  #stuckTimer: Timer | undefined;
+  readonly #watch: HandlerWatch;
 
   constructor(
     private readonly options: WorkerOptions,
     private readonly checked: CheckedWorkerOptions,
   ) {
-    const { clock, transport, random, log } = options.client["~connection"];
+    const { clock, transport, random, log, limits } = options.client["~connection"];
     this.#clock = clock;
     this.#log = withFields(options.logger ?? log, { worker: checked.name });
+    this.#watch = new HandlerWatch(clock, this.#log, () => this.#running());
     this.#keeper = new LeaseKeeper(clock, (leaseToken) => this.#gone(leaseToken, { kind: "lease_lost" }));
     this.#session = new WorkerSession(
-      { transport, clock, random, keeper: this.#keeper, log: this.#log, hello: () => this.#hello() },
+      { transport, limits, clock, random, keeper: this.#keeper, log: this.#log, hello: () => this.#hello() },
       {
         ready: () => this.#ready(),
         leases: (leases) => this.#take(leases),
@@ -99,15 +99,16 @@ class LeaseWorker implements Worker {
   async run({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     if (this.#status !== "idle") throw new LeaseholdError({ code: "FAILED_PRECONDITION", message: "the worker runs or has run" });
     this.#status = "connecting";
-    const health =
-      this.options.health &&
-      (await serveHealth(this.options.health.port, this.options.health.host ?? "0.0.0.0", () => this.state.status === "ready"));
+    const health = await this.#serveHealth();
     const stop = (): void => {
       if (this.#draining === undefined) void this.drain();
       else this.#graceOver.resolve(undefined);
     };
-    const undo = [onStopSignals(stop), onUncaught((error) => this.#crashed(error))];
-    const eventLoop = watchEventLoop(this.#clock, (stallMs) => this.#stalled(stallMs));
+    const undo = [onStopSignals(stop), onUncaught((error) => this.#watch.crashed(error))];
+    const eventLoop = watchEventLoop(this.#clock, {
+      stalled: (stallMs) => this.#watch.stalled(stallMs),
+      slept: (sleptMs) => this.#session.slept(sleptMs),
+    });
     signal?.addEventListener("abort", stop, { once: true });
     try {
       if (signal?.aborted === true) stop();
@@ -118,6 +119,16 @@ class LeaseWorker implements Worker {
       eventLoop.cancel();
       health?.();
       for (const off of undo) off();
+    }
+  }
+
+  async #serveHealth(): Promise<(() => void) | undefined> {
+    const { health } = this.options;
+    try {
+      return health && (await serveHealth(health.port, health.host ?? "0.0.0.0", () => this.state.notReady));
+    } catch (error) {
+      await this.#fail(LeaseholdError.from(error));
+      throw error;
     }
   }
 
@@ -133,15 +144,26 @@ class LeaseWorker implements Worker {
 
   get state(): WorkerState {
     const disconnected = this.#status === "ready" && !this.#session.connected;
+    const status = disconnected ? "disconnected" : this.#status;
     return {
-      status: disconnected ? "disconnected" : this.#status,
+      status,
+      notReady: this.#notReady(status),
       name: this.checked.name,
       sessionId: this.#session.sessionId,
       running: this.#running(),
       heldLeases: this.#keeper.tokens.length,
       unacknowledgedReports: this.#keeper.unacknowledged,
-      longestStallMs: this.#longestStallMs,
+      longestStallMs: this.#watch.longestStallMs,
     };
+  }
+
+  /** Why it takes no tasks. A stream that is open is not enough: a worker may have no slot left that will ever be free. */
+  #notReady(status: WorkerStatus): string | undefined {
+    if (status === "disconnected" || status === "connecting") return `${status}: ${this.#session.lastError}`;
+    if (status !== "ready") return status;
+    if (this.#runs.orphans.size < this.checked.concurrency) return undefined;
+    const names = namesOf(this.#running().filter(({ held }) => !held));
+    return `every slot is kept by a handler that was told to stop and runs on: ${names.slice(0, 10).join(", ")}`;
   }
 
   #running(): RunningTask[] {
@@ -227,6 +249,7 @@ class LeaseWorker implements Worker {
       payloads: this.options.client["~connection"].payloads,
       keeper: this.#keeper,
       log: this.#log,
+      middleware: this.options.middleware ?? [],
       draining: () => this.#draining !== undefined,
       progress: (leaseToken, { done, total, message }) =>
         this.#session.progress(leaseToken, { done, total, message: message ?? "", updateTime: undefined }),
@@ -263,31 +286,12 @@ class LeaseWorker implements Worker {
 
   #stop(leaseToken: string, reason: StopReason): void {
     this.#runs.get(leaseToken)?.stop(reason);
-    this.#watchStuck();
+    this.#watch.stopping();
   }
 
   #stopAll(reason: StopReason): void {
     for (const run of this.#runs.all()) run.stop(reason);
-    this.#watchStuck();
-  }
-
-  #watchStuck(): void {
-    this.#stuckTimer ??= this.#clock.timer(
-      STUCK_MS,
-      () => {
-        this.#stuckTimer = undefined;
-        const stuck = this.#running().filter(({ stops }) => stops.length > 0);
-        for (const { name, taskId, runningMs, stops } of stuck) {
-          this.#log.warn(`a handler was told to stop (${stops.join(", ")}) and runs on; it keeps its slot`, {
-            task: name,
-            taskId,
-            runningSeconds: Math.round(runningMs / 1_000),
-          });
-        }
-        if (stuck.length > 0 && this.#status !== "stopped") this.#watchStuck();
-      },
-      { background: true },
-    );
+    this.#watch.stopping();
   }
 
   async #drainNow(graceMs: number): Promise<void> {
@@ -325,7 +329,7 @@ class LeaseWorker implements Worker {
     this.#status = "stopped";
     this.#session.close();
     this.#keeper.close();
-    this.#stuckTimer?.cancel();
+    this.#watch.close();
     this.#isReady.reject(new LeaseholdError({ code: "STOPPED", message: "the worker has stopped" }));
   }
 
@@ -345,22 +349,6 @@ class LeaseWorker implements Worker {
         timer.cancel();
         resolve();
       });
-    });
-  }
-
-  #stalled(stallMs: number): void {
-    this.#longestStallMs = Math.max(this.#longestStallMs, stallMs);
-    const names = this.#running().map(({ name, taskId }) => `${name} ${taskId}`);
-    this.#log.warn(`the event loop was blocked for ${String(stallMs)} ms: heartbeats and signals were late`, {
-      running: names.slice(0, 10),
-    });
-  }
-
-  #crashed(error: unknown): void {
-    const names = this.#running().map(({ name, taskId }) => `${name} ${taskId}`);
-    this.#log.error(`the process ends by an uncaught error; these tasks were running and will be lost leases`, {
-      running: names,
-      error: LeaseholdError.from(error).message,
     });
   }
 }

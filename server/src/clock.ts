@@ -30,6 +30,11 @@ export interface Clock {
   chance(): number;
 }
 
+/** Milliseconds left until a deadline that is given by this machine's own clock, in milliseconds since 1970. Infinity stays. */
+export function leftUntilMs(deadlineMs: number): number {
+  return deadlineMs - Date.now();
+}
+
 /** The clock of a running server. */
 export function systemClock(): Clock {
   // Until the first reading the machine's own clock has to do; nothing is stored before.

@@ -3,24 +3,15 @@
 
 import type { ListenAddress } from "./config/listen.js";
 import { formatListen, isLoopback, parseListen } from "./config/listen.js";
+import { nearestName } from "./config/nearest-name.js";
 import type { Setting } from "./config/setting.js";
 import { bytes, decimal, durationListUs, durationMs, durationUs, flag, integer, SettingFault, text, word } from "./config/setting.js";
+import { SCHEMA_RULE, schemaFault, urlFault } from "./config/text-rules.js";
 import type { FinalState, RetryPolicy } from "./domain/task.js";
 
 const PREFIX = "LEASEHOLD_";
 /** What a task takes in a message beside its payloads and errors: labels, retry rules, trace context, reasons. */
 const TASK_OVERHEAD_BYTES = 256 * 1024;
-
-const SCHEMA_RULE = "1 to 63 bytes without U+0000, not beginning with pg_";
-
-function schemaFault(name: string): string | null {
-  const fits = name !== "" && Buffer.byteLength(name) <= 63 && !name.includes("\0") && !/\p{Surrogate}/u.test(name) && !/^pg_/i.test(name);
-  return fits ? null : `must be ${SCHEMA_RULE}; any other character is allowed, because the name is always quoted`;
-}
-
-function urlFault(url: string): string | null {
-  return /^postgres(?:ql)?:\/\/./.test(url) ? null : "must be a connection string that begins with postgres:// or postgresql://";
-}
 
 /** Every setting. The key is its name inside this file only. */
 const SETTINGS = {
@@ -167,7 +158,49 @@ const SETTINGS = {
     "32MiB",
     "8MiB",
     "1GiB",
-    "Memory that HTTP/2 may use for one connection; one that needs more gets no further streams.",
+    "Memory that HTTP/2 may use for one connection, and bytes of requests and answers that it may hold; one that needs more gets no further streams.",
+  ),
+  connections: integer(
+    "LEASEHOLD_LIMIT_CONNECTIONS",
+    10_000,
+    10,
+    1_000_000,
+    "Connections at once at one address; more are closed as they come. Keep it below the files that the process may open.",
+  ),
+  heldBytes: bytes(
+    "LEASEHOLD_LIMIT_HELD_BYTES",
+    "512MiB",
+    "64MiB",
+    "64GiB",
+    "Unanswered requests and unread answers of all connections together; beyond it those that hold the most are ended.",
+  ),
+  controlBytes: bytes(
+    "LEASEHOLD_LIMIT_CONTROL_BYTES",
+    "64KiB",
+    "8KiB",
+    "64MiB",
+    "What one connection may send in a second that is no call, no message and no reaction to what it was sent, as pings; one that sends more is ended.",
+  ),
+  metadataBytes: bytes(
+    "LEASEHOLD_LIMIT_METADATA_BYTES",
+    "16KiB",
+    "8KiB",
+    "64KiB",
+    "gRPC metadata of one call, 32 bytes an entry included; a call with more is refused before its message is read.",
+  ),
+  handshakeTime: durationMs(
+    "LEASEHOLD_LIMIT_HANDSHAKE_TIME",
+    "10s",
+    "1s",
+    "2m",
+    "How long a connection may take until it has introduced itself as HTTP/2; then it is ended.",
+  ),
+  requestTime: durationMs(
+    "LEASEHOLD_LIMIT_REQUEST_TIME",
+    "30s",
+    "1s",
+    "1h",
+    "How long the request of a call may take to arrive, for the slowest line that shall be served; streams of workers last as long as they like.",
   ),
   queuedSubmissions: integer(
     "LEASEHOLD_LIMIT_QUEUED_SUBMISSIONS",
@@ -175,6 +208,13 @@ const SETTINGS = {
     1,
     1_000_000,
     "Submissions that may wait for Postgres; more are refused at once with RESOURCE_EXHAUSTED and a delay.",
+  ),
+  queueWait: durationMs(
+    "LEASEHOLD_LIMIT_QUEUE_WAIT",
+    "500ms",
+    "10ms",
+    "1m",
+    "How long a submission may be expected to wait for Postgres; one that would wait longer is refused at once. Reads get half of it, changes of tasks twice.",
   ),
   waiters: integer(
     "LEASEHOLD_LIMIT_WAITERS",
@@ -230,7 +270,17 @@ export interface Config {
     readonly messageBytes: number;
     readonly streamsPerConnection: number;
     readonly connectionBytes: number;
+    /** At one address. */
+    readonly connections: number;
+    /** Of all connections together. */
+    readonly heldBytes: number;
+    /** In a second. */
+    readonly controlBytes: number;
+    readonly metadataBytes: number;
+    readonly handshakeMs: number;
+    readonly requestMs: number;
     readonly queuedSubmissions: number;
+    readonly queueWaitMs: number;
     readonly waiters: number;
   };
   readonly drainTimeoutMs: number;
@@ -303,7 +353,14 @@ function assemble(values: Values): Config {
       messageBytes: values.messageBytes,
       streamsPerConnection: values.streamsPerConnection,
       connectionBytes: values.connectionBytes,
+      connections: values.connections,
+      heldBytes: values.heldBytes,
+      controlBytes: values.controlBytes,
+      metadataBytes: values.metadataBytes,
+      handshakeMs: values.handshakeTime,
+      requestMs: values.requestTime,
       queuedSubmissions: values.queuedSubmissions,
+      queueWaitMs: values.queueWait,
       waiters: values.waiters,
     },
     drainTimeoutMs: values.drainTimeout,
@@ -334,22 +391,8 @@ function unknownNames(env: Readonly<Record<string, string | undefined>>): string
   const known = settings.map(({ name }) => name);
   const unknown = Object.keys(env).filter((name) => name.startsWith(PREFIX) && !known.includes(name));
   return unknown.map((name) => {
-    const nearest = known.map((other) => ({ other, steps: editDistance(name, other) })).sort((a, b) => a.steps - b.steps)[0];
-    const meant = nearest !== undefined && nearest.steps <= 6 ? `; did you mean ${nearest.other}?` : ".";
+    const nearest = nearestName(name, known);
+    const meant = nearest === null ? "." : `; did you mean ${nearest}?`;
     return `${name} is no setting${meant}`;
   });
-}
-
-/** How many letters must be added, removed or replaced to make one name of the other. */
-function editDistance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= from.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= to.length; j++) {
-      const replaced = (row[j - 1] ?? 0) + (from[i - 1] === to[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[to.length] ?? 0;
 }

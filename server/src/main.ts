@@ -14,17 +14,23 @@ import { Dispatcher } from "./dispatch/dispatcher.js";
 import { LostClaims } from "./dispatch/lost-claims.js";
 import { ProgressBoard } from "./dispatch/progress-board.js";
 import { Reports } from "./dispatch/reports.js";
+import { SlotReservations } from "./dispatch/reserved-slots.js";
 import { LeaseCalls } from "./dispatch/unary-workers.js";
 import { OwnerCommands } from "./dispatch/task-commands.js";
 import { AwaitedTasks } from "./dispatch/task-watch.js";
 import { ConnectedWorkers } from "./dispatch/worker-sessions.js";
-import { ConditionsError, notDurable, readConditions, unusable } from "./storage/conditions.js";
-import { migrate } from "./storage/migrate.js";
+import type { Standing } from "./storage/conditions.js";
+import { ConditionsError, DURABILITIES, judge, notDurable, readConditions } from "./storage/conditions.js";
+import { gatedStorage } from "./storage/gated-storage.js";
+import { migrate, readMigrations } from "./storage/migrate.js";
+import type { ConnectedStorage } from "./storage/postgres-storage.js";
 import { openStorage } from "./storage/postgres-storage.js";
+import { schemaProblems } from "./storage/schema-version.js";
 import type { Decision, Hint, Storage } from "./storage/storage.js";
 import { createLog, type Log } from "./telemetry/log.js";
-import { removedTasks } from "./telemetry/metrics.js";
+import { durabilityClass, removedTasks } from "./telemetry/metrics.js";
 import { quietly } from "./telemetry/quiet-failures.js";
+import { CONDITIONS_INTERVAL_MS, ConditionsWatch } from "./upkeep/conditions-watch.js";
 import { Upkeep } from "./upkeep/upkeep.js";
 
 /** Version told to workers and to other servers. */
@@ -55,19 +61,29 @@ const ANSWER_ROOM_BYTES = 256 * 1024;
 
 /**
  * Checks Postgres, migrates the schema, starts every part and listens. Throws a `ConditionsError`, `MigrationError`, `ListenError` or
- * `DatabaseFault` whose message says in a sentence what is wrong; nothing is left running then.
+ * `DatabaseFault` whose message says in a sentence what is wrong; nothing is left running then. `conditionsIntervalMs`: how often Postgres is
+ * looked at again.
  */
-export async function startServer(config: Config, log: Log = createLog(config.log)): Promise<RunningServer> {
+export async function startServer(
+  config: Config,
+  log: Log = createLog(config.log),
+  conditionsIntervalMs = CONDITIONS_INTERVAL_MS,
+): Promise<RunningServer> {
   const clock = systemClock();
-  await checkConditions(config, log);
+  const standing = await checkConditions(config, log);
   const { applied, version } = await migrate(config.database.url, { schema: config.database.schemaName });
   if (applied.length > 0) log.info({ applied, version }, "schema migrated");
   const serverId = randomUUID();
-  const storage = await openStorage(storageSettings(config, serverId), clock);
+  const connected = await openStorage(storageSettings(config, serverId), clock);
+  const conditions = await watchConditions(config, conditionsIntervalMs, clock, connected, standing, log);
+  const storage = gatedStorage(connected, () => conditions.now.problems);
   const parts = wire(config, clock, storage, serverId, log);
   const services = [
     taskService({ storage, commands: parts.commands, watch: parts.watch, clock, config, log }),
-    workerService({ sessions: parts.workers, unary: parts.unary, clock, config, log, serverVersion: SERVER_VERSION }),
+    workerService({
+      ...{ sessions: parts.workers, unary: parts.unary, clock, config, log, serverVersion: SERVER_VERSION },
+      durability: () => conditions.now.durability,
+    }),
   ];
   const server = grpcServer({ services, config, clock, log });
   let addresses: string[];
@@ -79,16 +95,20 @@ export async function startServer(config: Config, log: Log = createLog(config.lo
   }
   parts.start();
   server.setServing(true);
-  const health = watchHealth(clock, storage, log, (serving) => {
+  conditions.start();
+  const untold = observeDurability(conditions);
+  const health = watchHealth(clock, storage, conditions, log, (serving) => {
     server.setServing(serving);
   });
   const [address = ""] = addresses;
-  log.info({ address, serverId, version: SERVER_VERSION }, "listening");
+  log.info({ address, serverId, version: SERVER_VERSION, durability: conditions.now.durability }, "listening");
 
   let stopping: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
     log.info({}, "draining");
     health.stop();
+    conditions.stop();
+    untold();
     server.setServing(false);
     parts.dispatcher.stop();
     parts.unary.drain();
@@ -102,14 +122,51 @@ export async function startServer(config: Config, log: Log = createLog(config.lo
 }
 
 // Refuses a Postgres that would forget what it acknowledged, unless the settings say that somebody else vouches for it or nobody does.
-async function checkConditions({ database }: Config, log: Log): Promise<void> {
+async function checkConditions({ database }: Config, log: Log): Promise<Standing> {
   const conditions = await readConditions(database.url);
-  const problems = unusable(conditions);
+  const standing = judge(conditions, database.durability);
+  if (standing.problems.length > 0) throw new ConditionsError(standing.problems);
   const forgetful = notDurable(conditions);
-  if (database.durability === "checked") problems.push(...forgetful);
-  if (problems.length > 0) throw new ConditionsError(problems);
   if (database.durability === "unsafe" && forgetful.length > 0)
     log.warn({ problems: forgetful }, "Postgres may forget what was acknowledged");
+  return standing;
+}
+
+// What was true at the start is looked at again, through a new connection: where that is of another Postgres, or its commits are kept otherwise,
+// the old connections go.
+async function watchConditions(
+  { database }: Config,
+  intervalMs: number,
+  clock: Clock,
+  storage: ConnectedStorage,
+  standing: Standing,
+  log: Log,
+): Promise<ConditionsWatch> {
+  const known = await readMigrations();
+  const read = async (): Promise<Standing> => {
+    const conditions = await readConditions(database.url);
+    if (await storage.renewUnless(conditions.traits))
+      log.info({}, "connections replaced: new ones are of another Postgres, or commit otherwise");
+    const { durability, problems } = judge(conditions, database.durability);
+    return { durability, problems: [...problems, ...(await schemaProblems(database.url, database.schemaName, known))] };
+  };
+  const changed = (before: Standing, { durability, problems }: Standing): void => {
+    if (problems.length > 0)
+      log.error({ problems, durability }, "Postgres must not be used as it is; calls are refused until that changes");
+    else if (before.problems.length > 0) log.info({ durability }, "Postgres may be used again");
+    else log.warn({ before: before.durability, durability }, "Postgres keeps what is acknowledged otherwise than before");
+  };
+  return new ConditionsWatch({ clock, intervalMs, read, changed, failed: quietly(clock, log) }, standing);
+}
+
+function observeDurability(conditions: ConditionsWatch): () => void {
+  const observe: Parameters<typeof durabilityClass.addCallback>[0] = (result) => {
+    for (const name of DURABILITIES) result.observe(name === conditions.now.durability ? 1 : 0, { class: name });
+  };
+  durabilityClass.addCallback(observe);
+  return () => {
+    durabilityClass.removeCallback(observe);
+  };
 }
 
 interface Parts {
@@ -135,10 +192,24 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     },
     lease: (sessionId, task, revoked) => workers.tell(sessionId, task, revoked),
   });
-  const commands = new OwnerCommands(clock, storage, announcements, {
+  // Made before the dispatcher and the sessions that it asks and delivers to.
+  const reservations = new SlotReservations(
+    storage,
+    { idle: (namespace) => dispatcher.idle(namespace) },
+    {
+      deliver: (session, tasks) => workers.deliver(session, tasks),
+      giveBack: (tasks) => workers.giveBack(tasks.map(({ live }) => live)),
+      lost: (sessions) => {
+        lostClaims.add(sessions);
+      },
+      failed,
+    },
+  );
+  const commands = new OwnerCommands(clock, storage, announcements, reservations, {
     maxItems: config.scheduling.batchSize,
     maxBytes: MOST_BATCH_BYTES,
     maxWaiting: config.limits.queuedSubmissions,
+    maxWaitMs: config.limits.queueWaitMs,
   });
   const writeLimits = {
     maxItems: config.scheduling.batchSize,
@@ -220,6 +291,7 @@ function storageSettings({ database, limits, listen }: Config, serverId: string)
     prepared: database.preparedStatements,
     poolSize: database.poolSize,
     statementTimeoutMs: database.statementTimeoutMs,
+    queueWaitMs: limits.queueWaitMs,
     schema: database.schemaName,
     maxPayloadBytes: limits.payloadBytes,
     serverId,
@@ -228,17 +300,32 @@ function storageSettings({ database, limits, listen }: Config, serverId: string)
   };
 }
 
-// Health follows Postgres: upkeep reaches it twice a second, so silence means that it is away.
-function watchHealth(clock: Clock, storage: Storage, log: Log, setServing: (serving: boolean) => void): { stop(): void } {
+// Health follows Postgres: upkeep reaches it twice a second, so silence means that it is away. What must not be used counts as away.
+function watchHealth(
+  clock: Clock,
+  storage: Storage,
+  conditions: ConditionsWatch,
+  log: Log,
+  setServing: (serving: boolean) => void,
+): { stop(): void } {
   let serving = true;
+  let answering = true;
+  let unfitMs = Number.NEGATIVE_INFINITY;
   let timer: Timer;
   const look = (): void => {
-    const now = (storage.health.unavailableSinceMs ?? 0) <= HEALTH_LIMIT_MS;
-    if (now !== serving) {
-      serving = now;
-      setServing(now);
-      if (now) log.info({}, "Postgres answers again");
+    const fit = conditions.now.problems.length === 0;
+    if (!fit) unfitMs = clock.monotonicMs();
+    // Nothing is sent to one that is unfit, so its silence says nothing.
+    const silent = (storage.health.unavailableSinceMs ?? 0) > HEALTH_LIMIT_MS;
+    const answers = !silent || clock.monotonicMs() - unfitMs <= HEALTH_LIMIT_MS;
+    if (answers !== answering) {
+      answering = answers;
+      if (answers) log.info({}, "Postgres answers again");
       else log.error({}, "Postgres does not answer");
+    }
+    if ((fit && answers) !== serving) {
+      serving = fit && answers;
+      setServing(serving);
     }
     timer = clock.after(HEALTH_LOOK_MS, look);
   };

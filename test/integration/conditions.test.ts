@@ -1,7 +1,7 @@
 // Which Postgres does a server refuse? One that would forget what it acknowledged; the run's own is such a one, because it is fast.
 import { loadConfig } from "@leasehold/server/config";
 import { startServer } from "@leasehold/server/main";
-import { notDurable, readConditions, unusable } from "@leasehold/server/storage/conditions";
+import { judge, notDurable, readConditions, unusable } from "@leasehold/server/storage/conditions";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { keptLog } from "../support/api-fakes.js";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.js";
@@ -27,6 +27,20 @@ describe("conditions", () => {
     const bad = { versionNumber: 130_022, inRecovery: true, fsync: "off", fullPageWrites: "off", synchronousCommit: "off" };
     expect(unusable(bad).map((problem) => problem.split(" ").slice(0, 3).join(" "))).toEqual(["Postgres 13 is", "Postgres is in"]);
     expect(notDurable(bad).map((problem) => problem.split(" ")[0])).toEqual(["fsync", "full_page_writes", "synchronous_commit"]);
+  });
+
+  it.each([
+    ["LOCAL", {}],
+    ["SYNCHRONOUS_STANDBY", { synchronousStandbyNames: "*", synchronousStandbys: 1 }],
+    ["SYNCHRONOUS_STANDBY", { synchronousStandbyNames: "ANY 1 (a, b)", synchronousStandbys: null, synchronousCommit: "remote_write" }],
+    ["LOCAL", { synchronousStandbyNames: "*", synchronousStandbys: 0 }],
+    ["LOCAL", { synchronousStandbyNames: "*", synchronousStandbys: 1, synchronousCommit: "local" }],
+    ["UNSAFE", { synchronousStandbyNames: "*", synchronousStandbys: 1, fsync: "off" }],
+  ])("make the class %s of %o", (durability, changed) => {
+    const conditions = { ...GOOD, synchronousStandbyNames: "", synchronousStandbys: null, traits: "", ...changed };
+    expect(judge(conditions, "checked").durability).toBe(durability);
+    expect(judge(conditions, "unsafe")).toEqual({ durability, problems: [] });
+    expect(judge(conditions, "provider")).toEqual({ durability: "PROVIDER", problems: [] });
   });
 
   it("are read from the server itself", async () => {

@@ -153,6 +153,8 @@ const RAISED: Partial<Record<Reason, () => Promise<unknown>>> = {
 
 /** Where the others are raised. */
 const ELSEWHERE: Partial<Record<Reason, string>> = {
+  METADATA_TOO_LARGE: "test/abuse/requests.test.ts",
+  REQUEST_TOO_SLOW: "test/abuse/connections.test.ts",
   INVALID_REPORT: "test/integration/bad-worker-input.test.ts",
   HELLO_EXPECTED: "test/integration/bad-worker-input.test.ts",
   HELLO_REPEATED: "test/integration/bad-worker-input.test.ts",
@@ -160,6 +162,7 @@ const ELSEWHERE: Partial<Record<Reason, string>> = {
   CONFLICT: "test/unit/server/status.test.ts",
   OVERLOADED: "test/unit/server/status.test.ts",
   DATABASE_UNAVAILABLE: "test/unit/server/status.test.ts",
+  DATABASE_UNFIT: "test/integration/conditions-change.test.ts",
   SERVER_DRAINING: "test/unit/server/api-over-sockets.test.ts",
   SESSION_TAKEN: "test/e2e/sessions.test.ts",
   STALE_HELLO: "test/e2e/sessions.test.ts",

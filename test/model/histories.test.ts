@@ -42,6 +42,7 @@ const TO_REACH = [
   ...[
     "leased",
     "leased suspect",
+    "leased while stored",
     "late decision written",
     "late decision refused",
     "take over taken",

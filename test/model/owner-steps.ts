@@ -5,10 +5,11 @@ import type { Event } from "@leasehold/server/domain/event";
 import type { Submission } from "@leasehold/server/domain/new-task";
 import { DEFAULT_RETRY_POLICY } from "@leasehold/server/domain/retry";
 import { newTask } from "@leasehold/server/domain/new-task";
-import type { Inserted } from "@leasehold/server/storage/storage";
+import type { LiveTask } from "@leasehold/server/domain/task";
+import type { ClaimingSession, Inserted } from "@leasehold/server/storage/storage";
 import { json } from "../support/domain.js";
 import { submissionOf } from "../support/storage.js";
-import { keyPlace, type Model, type ModelTask } from "./model.js";
+import { FENCING_BASE, keyPlace, type Model, type ModelSession, type ModelTask } from "./model.js";
 import { on, pick, SECOND, type Step, step } from "./step.js";
 import { expectSame, type System } from "./system.js";
 
@@ -23,7 +24,7 @@ const anySubmission = fc.record({
   priority: fc.nat(2),
   inUs: fc.constantFrom(null, null, null, null, 0, 10 * SECOND),
   deadlines: fc.record({
-    queueUs: fc.constantFrom(null, null, 60 * SECOND),
+    queueUs: fc.constantFrom(null, 10 * SECOND, 60 * SECOND),
     attemptUs: fc.constantFrom(null, null, 30 * SECOND),
     silenceUs: fc.constantFrom(null, null, 15 * SECOND),
     totalUs: fc.constantFrom(null, null, null, null, 150 * SECOND),
@@ -42,7 +43,10 @@ const anySubmission = fc.record({
   hashed: fc.constantFrom(true, true, true, false),
 });
 
-const submit = step("submit", fc.record({ on, atomic: fc.boolean(), task: anySubmission }), async (given, model, system) => {
+/** A session whose free slot waits for the task while it is stored, right or of an older epoch; mostly none. */
+const anySlot = fc.option(fc.record({ session: fc.nat(3), currentEpoch: fc.constantFrom(true, true, true, false) }), { freq: 2 });
+
+const submit = step("submit", fc.record({ on, atomic: fc.boolean(), task: anySubmission, slot: anySlot }), async (given, model, system) => {
   const { inUs, policy, metadata, label, hashed, ...fields } = given.task;
   const id = `00000000-0000-7000-8000-${(model.submissions.length + 1).toString(16).padStart(12, "0")}`;
   const submission = submissionOf({
@@ -55,8 +59,32 @@ const submit = step("submit", fc.record({ on, atomic: fc.boolean(), task: anySub
     contentHash: hashed ? Buffer.from(`hash of ${id}`) : null,
   });
   model.submissions.push(submission);
-  await submitTo(system, given.on, given.atomic, model, submission);
+  const session = given.slot === null ? undefined : pick(model.sessions, given.slot.session);
+  if (given.slot === null || session === undefined) {
+    await submitTo(system, given.on, given.atomic, model, submission);
+    return;
+  }
+  const epoch = given.slot.currentEpoch ? session.epoch : session.epoch - 1;
+  const nonce = (model.leases.length * 4 + 3).toString(16).padStart(32, "0");
+  const claiming = { id: session.id, epoch, nonce, workerName: "worker of a slot" };
+  const answers = await system.servers[given.on].storage.insertTasks([newTask(submission, model.nowUs)], given.atomic, undefined, {
+    sessions: [claiming],
+    sessionOf: new Map([[id, 0]]),
+  });
+  const answer = submitToModel(model, submission);
+  const leased = answer.kind === "created" && session.epoch === epoch ? leaseInModel(model, session, id, claiming) : undefined;
+  if (leased !== undefined) reach(system, "leased while stored");
+  expectSame(answers, [leased === undefined ? answer : { ...answer, leased }], "the answer to a submission with a slot");
 });
+
+function leaseInModel(model: Model, session: ModelSession, id: string, { nonce, workerName }: ClaimingSession): LiveTask | undefined {
+  const task = model.tasks.get(id);
+  if (task === undefined || session.endedUs !== null || session.expiresAtUs <= model.nowUs) return undefined;
+  const lease = { nonce, sessionId: session.id, epoch: session.epoch };
+  if (model.happen(task, { kind: "leased", lease, workerName, fencingBase: FENCING_BASE }).kind !== "changed") return undefined;
+  model.leases.push({ taskId: id, nonce, sessionId: session.id, copy: task.live });
+  return task.live;
+}
 
 const submitAgain = step(
   "submit again",

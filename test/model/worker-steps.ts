@@ -177,14 +177,15 @@ interface Expected {
 
 type Reported = Parameters<typeof closedLease>[1] & { readonly kind: "reported" };
 
-// First on the copy of the server that has the stream; where that is outrun, on what is stored.
+// First on the copy of the server that has the stream; where that is outrun, or cannot know what came before, on what is stored.
 function expectedVerdict(model: Model, { taskId }: ModelLease, event: Reported, copy: LiveTask | null): Expected {
   const task = model.tasks.get(taskId);
   if (copy !== null && (copy.proceeds?.remembered.length ?? 0) === 0) {
     if (task?.finish === null && task.live.revision === copy.revision) expectSame(copy, task.live, "a copy of the same revision");
     const context = { nowUs: model.nowUs, chance: 0, executionMetadata: null, maxPayloadBytes: MAX_PAYLOAD_BYTES };
     const answer = transition(copy, event, context);
-    if (answer.kind === "rejected" && answer.rejection.reason !== "LEASE_LOST") return rejected(event, answer.rejection, copy);
+    const unsure = answer.kind === "rejected" && (answer.rejection.reason === "LEASE_LOST" || answer.rejection.reason === "OUT_OF_ORDER");
+    if (answer.kind === "rejected" && !unsure) return rejected(event, answer.rejection, copy);
   }
   if (task === undefined) return { code: "LEASE_LOST", state: null, copy: null };
   if (task.finish !== null) {

@@ -137,14 +137,15 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "no recheck of what time decided",
-    changes: [{ file: APPLY, find: "WHERE u.not_before IS NULL OR u.not_before <= (SELECT now FROM c))`", replace: ")`" }],
+    changes: [{ file: APPLY, find: "        WHERE u.not_before IS NULL OR u.not_before <= (SELECT now FROM c)\n", replace: "" }],
     suites: [APPLY_TESTS],
   },
   {
     name: "synchronous_commit off",
     changes: [],
     suites: [],
-    onlyBy: "real faults: kill -9 of Postgres under load, and the check of its settings at start",
+    onlyBy:
+      "test/fault/mixed.test.ts and `npm run fault -- --saboteur synchronous-commit-off --nemesis kill-postgres`, and the check at start",
   },
   {
     name: "no ON CONFLICT for ids",

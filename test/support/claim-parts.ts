@@ -26,7 +26,7 @@ export async function claimParts(url: string): Promise<ClaimParts> {
         if (statement === statements.epochs) await between();
         return (await client.query<Cell[]>({ text: statement.text, values: [...values], rowMode: "array" })).rows;
       };
-      return leaseTasks({ run }, statements, 0, claim, 2 ** 40, () => undefined);
+      return leaseTasks({ run }, statements, 0, claim, () => undefined);
     },
     close: () => client.end(),
   };

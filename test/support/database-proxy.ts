@@ -19,7 +19,8 @@ export async function startDatabaseProxy(url: string): Promise<DatabaseProxy> {
   return { proxy, url: through, moveTo: (next) => proxy.aim(placeOf(next)) };
 }
 
-function placeOf(url: string): NetConnectOpts {
+/** Where the Postgres of a connection string listens. */
+export function placeOf(url: string): NetConnectOpts {
   const { hostname, port } = new URL(url);
   const host = decodeURIComponent(hostname);
   const number = port === "" ? 5432 : Number(port);

@@ -15,6 +15,8 @@ export interface ServerProcessOptions {
   readonly listen?: string;
   /** Further settings, LEASEHOLD_*. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Another `leasehold` command than the one of this repository. */
+  readonly command?: string;
 }
 
 /** A server in a process of its own. */
@@ -34,7 +36,7 @@ export interface ServerProcess {
 export async function startServerProcess(options: ServerProcessOptions): Promise<ServerProcess> {
   const missing = BUILT.filter((file) => !existsSync(join(ROOT, file)));
   if (missing.length > 0) throw new Error(`${missing.join(", ")} is not built: run npm run build first`);
-  const server = startProcess(process.execPath, [COMMAND, "serve"], { env: settings(options) });
+  const server = startProcess(process.execPath, [options.command ?? COMMAND, "serve"], { env: settings(options) });
   const end = async (signal: "SIGTERM" | "SIGKILL"): Promise<number | string> => {
     server.child.kill(signal);
     return server.ended;

@@ -221,6 +221,7 @@ export function storageSettings(url: string, schema = "leasehold"): Parameters<t
     prepared: true,
     poolSize: 6,
     statementTimeoutMs: 20_000,
+    queueWaitMs: 20_000,
     maxPayloadBytes: MAX_PAYLOAD_BYTES,
     ...server,
   };

@@ -20,6 +20,8 @@ export interface TcpProxy {
   readonly delay: (direction: Direction, delayMs: number) => void;
   /** Drops bytes of a direction; the connection stays open. */
   readonly blackHole: (direction: Direction) => void;
+  /** Nothing passes on the connections that are open now, not even their end, as if the host at the other side were gone; later ones are spared. */
+  readonly freeze: () => void;
   /** Resets each open connection after this many further bytes of a direction came through it; later ones are spared. */
   readonly cutAfter: (direction: Direction, bytes: number) => void;
   /** Resets every open connection. */
@@ -34,6 +36,7 @@ interface Pair {
   readonly ends: Readonly<Record<Direction, { readonly from: Socket; readonly to: Socket }>>;
   /** Bytes that may still come through. */
   readonly budget: Record<Direction, number>;
+  frozen: boolean;
 }
 
 /** Starts a proxy in front of a target. */
@@ -56,7 +59,7 @@ export async function startTcpProxy(first: NetConnectOpts): Promise<TcpProxy> {
     const allowed = bytes.subarray(0, Math.min(bytes.length, pair.budget[direction]));
     pair.budget[direction] -= allowed.length;
     const send = (): void => {
-      if (to.destroyed || swallowed.has(direction)) return;
+      if (to.destroyed || pair.frozen || swallowed.has(direction)) return;
       passed[direction] += allowed.length;
       // The last allowed bytes arrive before the reset does.
       to.write(allowed, () => {
@@ -70,17 +73,20 @@ export async function startTcpProxy(first: NetConnectOpts): Promise<TcpProxy> {
   const server = createServer((client) => {
     const remote = createConnection(target);
     const ends = { "to-target": { from: client, to: remote }, "to-client": { from: remote, to: client } };
-    const pair: Pair = { ends, budget: { "to-target": Infinity, "to-client": Infinity } };
+    const pair: Pair = { ends, budget: { "to-target": Infinity, "to-client": Infinity }, frozen: false };
     pairs.add(pair);
     for (const direction of ["to-target", "to-client"] as const) {
       const { from, to } = ends[direction];
       from.on("data", (bytes) => pass(pair, direction, bytes));
       from.on("end", () => {
-        if (!swallowed.has(direction)) to.end();
+        if (!pair.frozen && !swallowed.has(direction)) to.end();
       });
       // A target that is not there looks to the client like one that resets.
-      from.on("error", () => reset(pair));
+      from.on("error", () => {
+        if (!pair.frozen) reset(pair);
+      });
       from.on("close", () => {
+        if (pair.frozen) return;
         pairs.delete(pair);
         to.destroy();
       });
@@ -102,6 +108,9 @@ export async function startTcpProxy(first: NetConnectOpts): Promise<TcpProxy> {
       delays[direction] = delayMs;
     },
     blackHole: (direction) => swallowed.add(direction),
+    freeze: () => {
+      for (const pair of pairs) pair.frozen = true;
+    },
     cutAfter: (direction, bytes) => {
       for (const pair of pairs) pair.budget[direction] = bytes;
     },

@@ -1,6 +1,6 @@
 // Do the rules on docs catch what the docs lack and what they invent, and fail when there is nothing to read? On files in memory.
 import { describe, expect, it } from "vitest";
-import { reasonBreaches, settingBreaches, tablesOf, whereIsBreaches } from "../support/house/docs.js";
+import { metricBreaches, reasonBreaches, settingBreaches, tablesOf, whereIsBreaches } from "../support/house/docs.js";
 import type { Breach } from "../support/house/source.js";
 import { memoryTree, sourcesOf } from "../support/house/source.js";
 
@@ -140,5 +140,27 @@ describe("reasons of errors", () => {
     ]);
     expect(found("export const x = 1;", docs("X"))).toEqual([expect.stringContaining("exports no reason")]);
     expect(found(`export type Reason = "A_B";`, "# Errors\n\nA_B\n")).toEqual([expect.stringContaining("has the reason A_B")]);
+  });
+});
+
+describe("metrics", () => {
+  const code = `meter.createCounter("leasehold.tasks.submitted", { unit: "{task}" }); metrics.getMeter("leasehold");`;
+  const found = (metrics: string, docs: string): string[] =>
+    said(metricBreaches(memoryTree({ "server/src/telemetry/metrics.ts": metrics, "docs/telemetry.md": docs })));
+
+  it("pass when code and docs agree", () => {
+    expect(found(code, "| metric | unit |\n|---|---|\n| `leasehold.tasks.submitted` | tasks |\n")).toEqual([]);
+  });
+
+  it("are told when the docs lack or invent one", () => {
+    expect(found(code, "| metric |\n|---|\n| `leasehold.gone` |\n")).toEqual([
+      expect.stringContaining("has the metric leasehold.tasks.submitted"),
+      expect.stringContaining("describes the metric leasehold.gone"),
+    ]);
+  });
+
+  it("fail without anything to read", () => {
+    expect(found("", "")).toEqual([expect.stringContaining("names no instrument")]);
+    expect(said(metricBreaches(memoryTree({})))).toEqual([expect.stringContaining("does not exist")]);
   });
 });

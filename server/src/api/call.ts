@@ -13,7 +13,9 @@ import type {
   UntypedHandleCall,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { leftUntilMs } from "../clock.js";
 import type { TraceContext } from "../domain/new-task.js";
+import type { Caller } from "../storage/turnstile.js";
 import type { Log } from "../telemetry/log.js";
 import { refusalOf, refuse, toServiceError } from "./status.js";
 import { parseTraceContext } from "./validate-trace.js";
@@ -21,13 +23,11 @@ import { parseTraceContext } from "./validate-trace.js";
 /** What takes the place of a message whose bytes do not decode. */
 export const MALFORMED = Object.freeze({ malformed: true });
 
-/** The call that a handler answers. */
-export interface CallContext {
+/** The call that a handler answers; its caller, where the handler asks for something that others wait for too. */
+export interface CallContext extends Caller {
   readonly namespace: string;
   /** W3C trace context of the caller, if it sent one. */
   readonly traceContext: TraceContext | null;
-  /** Whether the caller is gone: cancelled, disconnected or beyond its deadline. */
-  readonly gone: () => boolean;
   /** Calls back once when the caller goes. */
   readonly onGone: (callback: () => void) => void;
 }
@@ -183,6 +183,7 @@ function decoded<Request>(request: Request): Request {
 interface AnyCall {
   readonly cancelled: boolean;
   readonly metadata: Metadata;
+  getDeadline(): Date | number;
   once(event: "cancelled", listener: () => void): unknown;
 }
 
@@ -199,7 +200,13 @@ function contextOf(call: AnyCall): CallContext {
           tracestate: single(call.metadata, "tracestate") ?? "",
           baggage: single(call.metadata, "baggage") ?? "",
         });
-  return { namespace, traceContext, gone: () => call.cancelled, onGone: (callback) => void call.once("cancelled", callback) };
+  return {
+    namespace,
+    traceContext,
+    gone: () => call.cancelled,
+    leftMs: () => leftUntilMs(Number(call.getDeadline())),
+    onGone: (callback) => void call.once("cancelled", callback),
+  };
 }
 
 function single(metadata: Metadata, key: string): string | undefined {

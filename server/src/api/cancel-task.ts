@@ -25,16 +25,14 @@ const DEFAULT_GRACE_US = 30_000_000;
 
 /** CancelTask. */
 export function cancelTask(parts: CancelParts): UnaryHandler<CancelTaskRequest, Task> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", namespace, violations);
     const graceUs = parseDuration(request.grace, "grace", 0, MAX_DURATION_US, violations) ?? DEFAULT_GRACE_US;
     refuseViolations(violations);
-    const result = await parts.commands.decide(reference, {
-      kind: "cancel-requested",
-      reason: cleanText(request.reason, MAX_REASON_BYTES),
-      graceUs,
-    });
+    const event = { kind: "cancel-requested", reason: cleanText(request.reason, MAX_REASON_BYTES), graceUs } as const;
+    const result = await parts.commands.decide(reference, event, undefined, context);
     return readChanged(parts, namespace, standing(result) ?? accepted(result, reference).before.identity.id, "FULL");
   };
 }

@@ -9,6 +9,7 @@ import {
 } from "@leasehold/proto/leasehold/v1/task";
 import type * as proto from "@leasehold/proto/leasehold/v1/task";
 import type { NewTask } from "../domain/new-task.js";
+import { storedTask } from "../domain/new-task.js";
 import type {
   Deadlines,
   FinalState,
@@ -75,19 +76,14 @@ export function fromEtag(etag: string): number {
   return revision >= 0 && toEtag(revision) === etag ? revision : -1;
 }
 
-/** The task as it stands right after it was stored, without reading it again. */
-export function storedNow({ submission, live }: NewTask, createTimeUs: number): StoredTask {
-  const identity = { ...live.identity, createTimeUs };
-  const { queueUs, totalUs } = identity.deadlines;
-  // Times count from the clock of the statement that stored it, as they do in the row.
-  const runAtUs = Math.max(submission.scheduleUs ?? createTimeUs, createTimeUs);
-  const queueDeadlineUs = queueUs === null ? null : runAtUs + queueUs;
-  const totalDeadlineUs = totalUs === null ? null : createTimeUs + totalUs;
+/** The task as it stands right after it was stored, without reading it again. `live`: what it became if it was leased at once. */
+export function storedNow(task: NewTask, createTimeUs: number, live: LiveTask = storedTask(task, createTimeUs)): StoredTask {
+  const { submission } = task;
   return {
     id: submission.id,
     namespace: submission.namespace,
-    state: "PENDING",
-    live: { ...live, identity, runAtUs, queueDeadlineUs, totalDeadlineUs },
+    state: live.state,
+    live,
     finish: null,
     scheduleUs: submission.scheduleUs,
     labels: submission.labels,

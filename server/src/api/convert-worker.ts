@@ -13,6 +13,7 @@ import { TaskState as TaskStateMessage } from "@leasehold/proto/leasehold/v1/tas
 import type { Config } from "../config.js";
 import type { OutgoingLease, ServerMessage, Verdict, Welcome } from "../dispatch/messages.js";
 import type { RevocationReason } from "../domain/event.js";
+import type { Durability } from "../storage/conditions.js";
 import { toDuration, toTimestamp } from "./convert-time.js";
 import { PENDING_REASONS, STATES, toError, toPayload } from "./convert-task.js";
 import { toStatusMessage } from "./status.js";
@@ -45,16 +46,22 @@ const REVOCATION_REASONS = {
 } as const satisfies Record<RevocationReason, RevocationReasonMessage>;
 
 const DURABILITY = {
-  checked: DurabilityClass.LOCAL,
-  provider: DurabilityClass.PROVIDER,
-  unsafe: DurabilityClass.UNSAFE,
-} as const satisfies Record<Config["database"]["durability"], DurabilityClass>;
+  SYNCHRONOUS_STANDBY: DurabilityClass.SYNCHRONOUS_STANDBY,
+  LOCAL: DurabilityClass.LOCAL,
+  PROVIDER: DurabilityClass.PROVIDER,
+  UNSAFE: DurabilityClass.UNSAFE,
+} as const satisfies Record<Durability, DurabilityClass>;
 
 /** The message as one or more of the contract, control first: nothing of it waits behind leases. */
-export function toServerMessages(message: ServerMessage, config: Config, serverVersion: string): ServerMessageProto[] {
+export function toServerMessages(
+  message: ServerMessage,
+  config: Config,
+  serverVersion: string,
+  durability?: Durability,
+): ServerMessageProto[] {
   const { welcome, leases = [], verdicts = [], cancels = [], revoked = [], heartbeatAnswer, drain } = message;
   const first: ServerMessageProto = {
-    welcome: welcome === undefined ? undefined : toWelcome(welcome, config, serverVersion),
+    welcome: welcome === undefined ? undefined : toWelcome(welcome, config, serverVersion, durability),
     leases: [],
     verdicts: [],
     cancels: cancels.map(({ token, reason, remainingGraceUs }): Cancel => ({
@@ -109,7 +116,7 @@ function isEmpty(message: ServerMessageProto): boolean {
   );
 }
 
-function toWelcome(welcome: Welcome, config: Config, serverVersion: string): WelcomeProto {
+function toWelcome(welcome: Welcome, config: Config, serverVersion: string, durability: Durability | undefined): WelcomeProto {
   const { payloadBytes, errorBytes, messageBytes } = config.limits;
   return {
     sessionId: welcome.sessionId,
@@ -123,7 +130,7 @@ function toWelcome(welcome: Welcome, config: Config, serverVersion: string): Wel
       maxReports: MAX_REPORTS,
       minKeepaliveInterval: toDuration(MIN_KEEPALIVE_US),
     },
-    durability: DURABILITY[config.database.durability],
+    durability: durability === undefined ? DurabilityClass.UNSPECIFIED : DURABILITY[durability],
     keptLeaseTokens: [...welcome.keptTokens],
     droppedLeaseTokens: [...welcome.droppedTokens],
     features: [],

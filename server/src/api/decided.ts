@@ -3,6 +3,7 @@
 import type { Task } from "@leasehold/proto/leasehold/v1/task";
 import type { Config } from "../config.js";
 import type { Answer } from "../domain/event.js";
+import { DatabaseFault } from "../storage/faults.js";
 import type { DecideResult, Decided, Storage, TaskReference } from "../storage/storage.js";
 import type { View } from "./convert-task.js";
 import { fromEtag, toTask } from "./convert-task.js";
@@ -48,7 +49,11 @@ export async function readChanged(
   id: string,
   view: View,
 ): Promise<Task> {
-  const task = await storage.readTask({ namespace, id }, view === "FULL");
+  // The change is stored: whatever becomes of this read, nobody may be told that it is not.
+  const task = await storage.readTask({ namespace, id }, view === "FULL").catch((error: unknown) => {
+    if (!(error instanceof DatabaseFault)) throw error;
+    throw new DatabaseFault("unavailable", error.message, true, error.retryAfterMs, { cause: error });
+  });
   if (task === null) return refuse("TASK_REMOVED", { resource: id });
   return toTask(task, view, config.retentionUs);
 }

@@ -9,6 +9,7 @@ import { explain } from "../domain/explain.js";
 import type { LiveTask } from "../domain/task.js";
 import type { WorkerRoom } from "../storage/queries.js";
 import type { Storage } from "../storage/storage.js";
+import type { Caller } from "../storage/turnstile.js";
 import type { UnaryHandler } from "./call.js";
 import { toTask } from "./convert-task.js";
 import { toTimestamp } from "./convert-time.js";
@@ -32,13 +33,13 @@ const CODES = {
 
 /** ExplainTask. */
 export function explainTask({ storage, config }: ReadParts): UnaryHandler<ExplainTaskRequest, ExplainTaskResponse> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
     const violations: Violation[] = [];
-    const reference = parseReference(request.task, "task", namespace, violations);
+    const reference = parseReference(request.task, "task", context.namespace, violations);
     refuseViolations(violations);
-    const task = await storage.readTask(reference, false);
+    const task = await storage.readTask(reference, false, context);
     if (task === null) return refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
-    const around = task.state === "PENDING" ? await circumstancesOf(storage, task.live) : NOWHERE;
+    const around = task.state === "PENDING" ? await circumstancesOf(storage, task.live, context) : NOWHERE;
     const explanations = explain({ ...around, task: task.live, finish: task.finish });
     return { task: toTask(task, "BASIC", config.retentionUs), explanations: explanations.map(toExplanation) };
   };
@@ -49,12 +50,12 @@ type Around = Pick<Circumstances, "nowUs" | "candidates" | "tasksAhead" | "pause
 // Nobody can pause a queue yet.
 const NOWHERE: Around = { nowUs: 0, candidates: [], tasksAhead: 0, pausedSinceUs: null };
 
-async function circumstancesOf(storage: Storage, task: LiveTask): Promise<Around> {
-  const { nowUs, workers } = await storage.surroundings(task);
+async function circumstancesOf(storage: Storage, task: LiveTask, caller: Caller): Promise<Around> {
+  const { nowUs, workers } = await storage.surroundings(task, caller);
   const takers = workers.filter((worker) => takesFrom(worker, task.queue));
   const due = task.runAtUs === null || task.runAtUs <= nowUs;
   const names = [...new Set(takers.flatMap(({ handlers }) => handlers))];
-  const tasksAhead = due && names.length > 0 ? await storage.tasksAhead(task, names) : 0;
+  const tasksAhead = due && names.length > 0 ? await storage.tasksAhead(task, names, caller) : 0;
   return { nowUs, candidates: workers.map((worker) => candidateOf(worker, task)), tasksAhead, pausedSinceUs: null };
 }
 

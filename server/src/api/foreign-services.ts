@@ -2,6 +2,7 @@
 // answered, and streams that would stay open for ever end when the server drains.
 
 import type {
+  MethodDefinition,
   sendUnaryData,
   Server,
   ServerDuplexStream,
@@ -29,19 +30,25 @@ export function safeAdder(server: Server, draining: Draining, log: Log): Pick<Se
       const handlers: UntypedServiceImplementation = {};
       for (const [name, method] of methods) {
         const found = implementation[name] ?? implementation[method.originalName ?? ""];
-        if (found !== undefined)
-          handlers[name] = safe(found as Handler, method.path, method.requestStream || method.responseStream, draining, log);
+        if (found !== undefined) handlers[name] = safe(found as Handler, method, draining, log);
       }
       server.addService(Object.fromEntries(methods), handlers);
     },
   };
 }
 
-function safe(handler: Handler, method: string, streams: boolean, draining: Draining, log: Log): UntypedHandleCall {
+function safe(
+  handler: Handler,
+  { path: method, requestStream, responseStream }: MethodDefinition<unknown, unknown>,
+  draining: Draining,
+  log: Log,
+): UntypedHandleCall {
+  const streams = requestStream || responseStream;
   const wrapped: Handler = (call, callback) => {
     try {
       if ("request" in call && call.request === MALFORMED) throw new RefusedCall({ reason: "MALFORMED_MESSAGE" });
       if (streams) endWhenDraining(call as ServerWritableStream<unknown, unknown>, method, draining, log);
+      if (requestStream) pauseWhileUnread(call as ServerDuplexStream<unknown, unknown>);
       handler(call, callback);
     } catch (error) {
       if (callback !== undefined) callback(toServiceError(refusalOf(error, log, method)));
@@ -54,4 +61,15 @@ function safe(handler: Handler, method: string, streams: boolean, draining: Drai
 function endWhenDraining(call: ServerWritableStream<unknown, unknown>, method: string, draining: Draining, log: Log): void {
   const forget = draining.onBegin(() => endWithError(call, new RefusedCall({ reason: "SERVER_DRAINING" }), log, method));
   call.once("cancelled", forget).once("close", forget);
+}
+
+/** Reads no further request while answers are not read: the libraries answer each at once, and would keep them without limit. */
+function pauseWhileUnread(call: ServerDuplexStream<unknown, unknown>): void {
+  const write = call.write.bind(call);
+  const resume = (): void => void call.resume();
+  call.write = (message: unknown): boolean => {
+    const read = write(message);
+    if (!read) call.pause().once("drain", resume);
+    return read;
+  };
 }

@@ -12,6 +12,7 @@ import type { Clock } from "../clock.js";
 import type { Config } from "../config.js";
 import type { Log } from "../telemetry/log.js";
 import type { WrappedService } from "./call.js";
+import { guardConnections } from "./connection-guard.js";
 import { createDraining } from "./draining.js";
 import { safeAdder } from "./foreign-services.js";
 import { listen, ListenError } from "./listen.js";
@@ -51,8 +52,16 @@ export function grpcServer(parts: {
   health.addToServer(adder);
   reflection().addToServer(adder);
 
+  const streams = new Set(
+    services.flatMap(({ definition }) => Object.values(definition)).flatMap((m) => (m.requestStream ? [m.path] : [])),
+  );
+  const guard = guardConnections(server, (path) => streams.has(path) || path.startsWith("/grpc.reflection."), config, clock, log);
+
   return {
-    listen: () => listen(server, config.listen, credentialsOf(config)),
+    listen: () =>
+      listen(server, config.listen, credentialsOf(config), () => {
+        guard.attach();
+      }),
     setServing: (serving) => {
       for (const name of names) health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
     },
@@ -70,6 +79,7 @@ export function grpcServer(parts: {
           resolve();
         });
       });
+      guard.stop();
     },
   };
 }

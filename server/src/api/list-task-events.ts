@@ -44,21 +44,22 @@ const TYPES = {
 
 /** ListTaskEvents. */
 export function listTaskEvents({ storage, config }: ReadParts): UnaryHandler<ListTaskEventsRequest, ListTaskEventsResponse> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", namespace, violations);
     const pageSize = parsePageSize(request.pageSize, violations);
     refuseViolations(violations);
     const missing = (): never => refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
     // A key may pass to another task between two pages: from here on it is the id that counts.
-    const id = "id" in reference ? reference.id : ((await storage.readTask(reference, false))?.id ?? missing());
+    const id = "id" in reference ? reference.id : ((await storage.readTask(reference, false, context))?.id ?? missing());
     const binding = eventBinding(namespace, id);
     let after: EventPlace | null = decodeEventToken(request.pageToken, binding);
     const events: TaskEventMessage[] = [];
     let bytes = ANSWER_OVERHEAD_BYTES;
     for (;;) {
       const wanted = Math.min(pageSize - events.length, STEP);
-      const found = (await storage.listTaskEvents({ namespace, id }, after, wanted + 1)) ?? missing();
+      const found = (await storage.listTaskEvents({ namespace, id }, after, wanted + 1, context)) ?? missing();
       for (const entry of found.slice(0, wanted)) {
         const event = toEvent(entry);
         bytes += TaskEventMessage.encode(event).finish().length + ENTRY_OVERHEAD_BYTES;

@@ -15,10 +15,15 @@ export class ListenError extends Error {
 /** Addresses of a name that a machine may not have, as ::1 without IPv6. */
 const NOT_HERE = /EADDRNOTAVAIL|EAFNOSUPPORT|EINVAL/;
 
-/** Binds the server. Answers the addresses that are served. Throws a `ListenError`. */
-export async function listen(server: Server, address: ListenAddress, credentials: ServerCredentials): Promise<string[]> {
+/** Binds the server. Answers the addresses that are served. Calls `bound` after each, before anybody can have connected. Throws a `ListenError`. */
+export async function listen(
+  server: Server,
+  address: ListenAddress,
+  credentials: ServerCredentials,
+  bound: () => void = () => undefined,
+): Promise<string[]> {
   if (address.kind === "unix") {
-    await bind(server, `unix:${address.path}`, credentials, formatListen(address));
+    await bind(server, `unix:${address.path}`, credentials, formatListen(address), bound);
     return [formatListen(address)];
   }
   const hosts = await resolve(address.host);
@@ -29,7 +34,7 @@ export async function listen(server: Server, address: ListenAddress, credentials
     const target = formatListen({ kind: "tcp", host, port });
     try {
       // With port 0 the system chooses once; the other addresses of the name get the same port.
-      port = await bind(server, target, credentials, formatListen({ ...address, port }));
+      port = await bind(server, target, credentials, formatListen({ ...address, port }), bound);
       served.push(formatListen({ kind: "tcp", host, port }));
     } catch (error) {
       if (!(error instanceof ListenError) || hosts.length === 1 || !NOT_HERE.test(String(error.cause))) throw error;
@@ -50,20 +55,24 @@ async function resolve(host: string): Promise<string[]> {
   }
 }
 
-function bind(server: Server, target: string, credentials: ServerCredentials, shown: string): Promise<number> {
+function bind(server: Server, target: string, credentials: ServerCredentials, shown: string, bound: () => void): Promise<number> {
   return new Promise((resolve, reject) => {
     server.bindAsync(target, credentials, (error, port) => {
-      if (error === null) resolve(port);
-      else reject(new ListenError(`cannot listen at ${shown}: ${reasonOf(error.message)}`, { cause: error }));
+      if (error === null) {
+        bound();
+        resolve(port);
+      } else reject(new ListenError(`cannot listen at ${shown}: ${reasonOf(error.message)}`, { cause: error }));
     });
   });
 }
 
 function reasonOf(message: string): string {
   if (message.includes("EADDRINUSE")) return "another process listens there, or a socket file was left behind";
-  if (message.includes("EACCES") || message.includes("EPERM")) return "this user may not; ports below 1024 and foreign folders need rights";
+  // Node says EACCES of a socket file in a folder that is not there, too.
+  if (message.includes("EACCES") || message.includes("EPERM"))
+    return "this user may not, or the folder does not exist; ports below 1024 and foreign folders need rights";
   if (NOT_HERE.test(message)) return "this machine has no such address";
-  if (message.includes("ENOENT")) return "its folder does not exist";
+  if (message.includes("ENOENT") || message.includes("ENOTDIR")) return "its folder does not exist";
   if (message.includes("ENAMETOOLONG")) return "the path is too long";
   return message;
 }

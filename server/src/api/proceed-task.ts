@@ -11,6 +11,7 @@ import { isJson } from "../domain/proceeds.js";
 import type { LiveState } from "../domain/task.js";
 import type { ListFilter, PageStart } from "../storage/queries.js";
 import type { ListPage, Storage, TaskReference } from "../storage/storage.js";
+import type { Caller } from "../storage/turnstile.js";
 import type { UnaryHandler } from "./call.js";
 import { accepted, demandedRevision, readChanged } from "./decided.js";
 import { refuse, refuseViolations } from "./status.js";
@@ -34,13 +35,14 @@ const MAX_REQUEST_ID_BYTES = 128;
 /** ProceedTask. */
 export function proceedTask(parts: ProceedParts): UnaryHandler<ProceedTaskRequest, ProceedTaskResponse> {
   const { storage, commands, clock, config } = parts;
-  return async (request, { namespace, gone }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const target = parseTarget(request, namespace, violations);
     const event = parseProceed(request, clock.nowUs(), config.limits.payloadBytes, violations);
     refuseViolations(violations);
-    const reference = "reference" in target ? target.reference : await onlyMatch(storage, namespace, target.filter, gone);
-    const result = await commands.decide(reference, event, demandedRevision(request.etag));
+    const reference = "reference" in target ? target.reference : await onlyMatch(storage, namespace, target.filter, context);
+    const result = await commands.decide(reference, event, demandedRevision(request.etag), context);
     const { before, answer } = accepted(result, reference);
     const became = answer.kind === "repeated" ? answer.result : answer.kind === "changed" ? answer.proceedResult : undefined;
     return {
@@ -65,14 +67,15 @@ function parseTarget({ task, filter, requestId }: ProceedTaskRequest, namespace:
 }
 
 /** The one unfinished task that matches. A page may end early because it looked at many rows in vain, so the walk goes on until it is sure. */
-async function onlyMatch(storage: Storage, namespace: string, filter: ListFilter, gone: () => boolean): Promise<TaskReference> {
+async function onlyMatch(storage: Storage, namespace: string, filter: ListFilter, caller: Caller): Promise<TaskReference> {
   const found: string[] = [];
   let after: PageStart | null = null;
   do {
-    const page: ListPage = await storage.listTasks({ namespace, filter, order: "NEWEST_FIRST", after, pageSize: 2, withPayloads: false });
+    const query = { namespace, filter, order: "NEWEST_FIRST", after, pageSize: 2, withPayloads: false } as const;
+    const page: ListPage = await storage.listTasks(query, caller);
     found.push(...page.tasks.map(({ id }) => id));
     after = page.next;
-  } while (after !== null && found.length < 2 && !gone());
+  } while (after !== null && found.length < 2 && !caller.gone());
   const [id, another] = found;
   if (id === undefined) return refuse("TASK_NOT_FOUND", { message: "No unfinished task matches the filter." });
   if (another !== undefined) return refuse("MULTIPLE_TASKS");

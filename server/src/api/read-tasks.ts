@@ -13,6 +13,7 @@ import type { Violation } from "../domain/event.js";
 import type { ListQuery, PageStart } from "../storage/queries.js";
 import { placeOf } from "../storage/queries.js";
 import type { Storage } from "../storage/storage.js";
+import type { Caller } from "../storage/turnstile.js";
 import type { UnaryHandler } from "./call.js";
 import type { View } from "./convert-task.js";
 import { toTask } from "./convert-task.js";
@@ -26,8 +27,8 @@ export interface ReadParts {
   readonly config: Config;
 }
 
-/** Tasks with payloads that are in memory at once: each may have three of the largest. */
-const FULL_STEP = 16;
+/** Tasks with payloads that are in memory at once, first and at most: each may have three of the largest. */
+const FULL_STEP = { first: 2, most: 16 } as const;
 /** What the fields around the tasks of an answer take, with a page token. */
 const ANSWER_OVERHEAD_BYTES = 1024;
 /** Tag and length of one task in an answer. */
@@ -35,12 +36,13 @@ const TASK_OVERHEAD_BYTES = 8;
 
 /** GetTask. */
 export function getTask({ storage, config }: ReadParts): UnaryHandler<GetTaskRequest, Task> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", namespace, violations);
     const view = parseView(request.view, "FULL", violations);
     refuseViolations(violations);
-    const task = await storage.readTask(reference, view === "FULL");
+    const task = await storage.readTask(reference, view === "FULL", context);
     if (task === null) return refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
     return toTask(task, view, config.retentionUs);
   };
@@ -48,7 +50,8 @@ export function getTask({ storage, config }: ReadParts): UnaryHandler<GetTaskReq
 
 /** ListTasks. */
 export function listTasks(parts: ReadParts): UnaryHandler<ListTasksRequest, ListTasksResponse> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const filter = parseFilter(request.filter, "filter", violations);
     const view = parseView(request.view, "BASIC", violations);
@@ -57,7 +60,7 @@ export function listTasks(parts: ReadParts): UnaryHandler<ListTasksRequest, List
     refuseViolations(violations);
     const binding = listBinding(request, namespace);
     const after = decodePageToken(request.pageToken, binding);
-    const page = await readPage(parts, { namespace, filter, order, after, pageSize, withPayloads: view === "FULL" }, view);
+    const page = await readPage(parts, { namespace, filter, order, after, pageSize, withPayloads: view === "FULL" }, view, context);
     return {
       tasks: page.tasks,
       nextPageToken: page.next === null ? "" : encodePageToken(page.next, binding),
@@ -68,11 +71,12 @@ export function listTasks(parts: ReadParts): UnaryHandler<ListTasksRequest, List
 
 /** CountTasks. */
 export function countTasks({ storage }: ReadParts): UnaryHandler<CountTasksRequest, CountTasksResponse> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const filter = parseFilter(request.filter, "filter", violations);
     refuseViolations(violations);
-    return storage.countTasks(namespace, filter);
+    return storage.countTasks(namespace, filter, context);
   };
 }
 
@@ -83,13 +87,14 @@ interface Page {
 }
 
 /** Reads until the page is full, its bytes are, or the search ends. At least one task of those found, or the walk would not go on. */
-async function readPage({ storage, config }: ReadParts, query: ListQuery, view: View): Promise<Page> {
+async function readPage({ storage, config }: ReadParts, query: ListQuery, view: View, caller: Caller): Promise<Page> {
   const tasks: Task[] = [];
   let bytes = ANSWER_OVERHEAD_BYTES;
   let after = query.after;
+  let step: number = view === "FULL" ? FULL_STEP.first : query.pageSize;
   for (;;) {
-    const wanted = view === "FULL" ? Math.min(query.pageSize - tasks.length, FULL_STEP) : query.pageSize - tasks.length;
-    const found = await storage.listTasks({ ...query, after, pageSize: wanted });
+    const wanted = Math.min(query.pageSize - tasks.length, step);
+    const found = await storage.listTasks({ ...query, after, pageSize: wanted }, caller);
     for (const stored of found.tasks) {
       const task = toTask(stored, view, config.retentionUs);
       bytes += Task.encode(task).finish().length + TASK_OVERHEAD_BYTES;
@@ -100,5 +105,8 @@ async function readPage({ storage, config }: ReadParts, query: ListQuery, view: 
     const { next, scanLimitReached } = found;
     if (next === null || scanLimitReached || tasks.length >= query.pageSize) return { tasks, next, scanLimitReached };
     after = next;
+    // As many as will probably fit: what is read beyond that is read again for the next page.
+    const fitting = Math.floor(((config.limits.messageBytes - bytes) * tasks.length) / bytes);
+    if (view === "FULL") step = Math.min(Math.max(fitting, 1), FULL_STEP.most);
   }
 }

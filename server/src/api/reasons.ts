@@ -15,6 +15,8 @@ interface ReasonEntry {
 export const REASONS = {
   INVALID_FIELD: { code: status.INVALID_ARGUMENT, sentence: "A field of the request is invalid." },
   MALFORMED_MESSAGE: { code: status.INVALID_ARGUMENT, sentence: "The bytes of the message do not decode." },
+  METADATA_TOO_LARGE: { code: status.RESOURCE_EXHAUSTED, sentence: "The gRPC metadata of the call is larger than this server takes." },
+  REQUEST_TOO_SLOW: { code: status.DEADLINE_EXCEEDED, sentence: "The request did not arrive in time; nothing was stored." },
   INVALID_PAGE_TOKEN: { code: status.INVALID_ARGUMENT, sentence: "The page token does not belong to this query." },
   INVALID_REPORT: { code: status.INVALID_ARGUMENT, sentence: "The content of the report cannot be recorded." },
   HELLO_EXPECTED: { code: status.INVALID_ARGUMENT, sentence: "The first message of the stream must be a hello, within 5 s." },
@@ -40,6 +42,7 @@ export const REASONS = {
   CONFLICT: { code: status.ABORTED, sentence: "Another change came between; nothing was stored." },
   OVERLOADED: { code: status.RESOURCE_EXHAUSTED, sentence: "The server or its database is overloaded; nothing was stored." },
   DATABASE_UNAVAILABLE: { code: status.UNAVAILABLE, sentence: "The database is not reachable; the outcome of the call may be unknown." },
+  DATABASE_UNFIT: { code: status.UNAVAILABLE, sentence: "The database must not be used as it is; nothing was stored." },
   SERVER_DRAINING: { code: status.UNAVAILABLE, sentence: "The server is going away: draining." },
   SESSION_TAKEN: { code: status.ABORTED, sentence: "A newer stream has taken the session over." },
   STALE_HELLO: { code: status.ABORTED, sentence: "A hello with a higher connection number came first." },

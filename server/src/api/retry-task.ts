@@ -21,7 +21,8 @@ export interface FinishedParts {
 
 /** RetryTask. */
 export function retryTask(parts: FinishedParts): UnaryHandler<RetryTaskRequest, Task> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", namespace, violations);
     const how = {
@@ -30,7 +31,7 @@ export function retryTask(parts: FinishedParts): UnaryHandler<RetryTaskRequest, 
       runAtUs: parseTimestamp(request.scheduleTime, "schedule_time", violations),
     };
     refuseViolations(violations);
-    const retried = await parts.commands.retry(reference, how, demandedRevision(request.etag));
+    const retried = await parts.commands.retry(reference, how, demandedRevision(request.etag), context);
     switch (retried.kind) {
       case "retried":
         return readChanged(parts, namespace, retried.task.identity.id, "FULL");
@@ -48,11 +49,12 @@ export function retryTask(parts: FinishedParts): UnaryHandler<RetryTaskRequest, 
 
 /** DeleteTask. */
 export function deleteTask({ commands }: FinishedParts): UnaryHandler<DeleteTaskRequest, DeleteTaskResponse> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", namespace, violations);
     refuseViolations(violations);
-    const deleted = await commands.remove(reference, demandedRevision(request.etag));
+    const deleted = await commands.remove(reference, demandedRevision(request.etag), context);
     if (deleted.kind === "deleted") return {};
     if (deleted.kind === "not-finished") return refuse("TASK_NOT_FINISHED", { resource: showReference(reference) });
     return refuseMissing(deleted.kind, reference);

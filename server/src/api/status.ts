@@ -7,6 +7,7 @@ import type { Any } from "@leasehold/proto/google/protobuf/any";
 import { BadRequest, ErrorInfo, PreconditionFailure, ResourceInfo, RetryInfo } from "@leasehold/proto/google/rpc/error_details";
 import { Status } from "@leasehold/proto/google/rpc/status";
 import type { Rejection, Violation } from "../domain/event.js";
+import { UnfitDatabase } from "../storage/conditions.js";
 import { DatabaseFault } from "../storage/faults.js";
 import type { Log } from "../telemetry/log.js";
 import { toDuration } from "./convert-time.js";
@@ -118,6 +119,8 @@ function refusalOfFault(fault: DatabaseFault): Refusal {
   // Never the fault's own message: it is the driver's and may name values.
   switch (fault.kind) {
     case "unavailable":
+      // Its sentences are this server's own.
+      if (fault instanceof UnfitDatabase) return { reason: "DATABASE_UNFIT", message: fault.message, retryAfterMs: fault.retryAfterMs };
       return { reason: "DATABASE_UNAVAILABLE", retryAfterMs: fault.retryAfterMs ?? DEFAULT_RETRY_MS };
     case "overloaded":
       // An unknown outcome is said as UNAVAILABLE: OVERLOADED promises that nothing was stored.

@@ -23,6 +23,8 @@ export interface Submitted {
   readonly created: boolean;
 }
 
+type Created = Extract<Inserted, { kind: "created" }>;
+
 /** All of a BASIC task but its name, queue, key and labels: id, times, deadlines, numbers, and the largest name of a worker. */
 const FIXED_TASK_BYTES = 640;
 /** Tag and length of one label and of its key and value. */
@@ -50,8 +52,8 @@ export function idOf(ownId: string, inserted: Inserted): string {
 }
 
 /** The answer of a task that was stored just now. */
-export function created({ config }: AnswerParts, task: NewTask, createTimeUs: number): Submitted {
-  return { task: toTask(storedNow(task, createTimeUs), "BASIC", config.retentionUs), created: true };
+export function created({ config }: AnswerParts, task: NewTask, { createTimeUs, leased }: Created): Submitted {
+  return { task: toTask(storedNow(task, createTimeUs, leased), "BASIC", config.retentionUs), created: true };
 }
 
 /** The answer of one task among many that was read: without what its submission does not bound. */

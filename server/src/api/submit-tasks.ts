@@ -15,6 +15,7 @@ import type { Violation } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
 import { newTask } from "../domain/new-task.js";
 import type { Inserted, Storage } from "../storage/storage.js";
+import type { Caller } from "../storage/turnstile.js";
 import type { Log } from "../telemetry/log.js";
 import type { CallContext, UnaryHandler } from "./call.js";
 import { toTask } from "./convert-task.js";
@@ -44,7 +45,7 @@ export function submitTask(parts: SubmitParts): UnaryHandler<SubmitTaskRequest, 
     const violations: Violation[] = [];
     const parsed = parse(parts, task, "task", context, 0, violations);
     refuseViolations(violations);
-    return submitOne(parts, parsed, "task", await parts.commands.submit(parsed));
+    return submitOne(parts, parsed, "task", await parts.commands.submit(parsed, context), context);
   };
 }
 
@@ -56,7 +57,7 @@ export function submitTasks(parts: SubmitParts): UnaryHandler<SubmitTasksRequest
     const checked = tasks.map((task, index) => check(parts, task, index, context));
     const each = atomic === false;
     refuseTooLarge(checked, each, parts.config.limits.messageBytes);
-    return { results: each ? await submitEach(parts, checked) : await submitAll(parts, checked) };
+    return { results: each ? await submitEach(parts, checked, context) : await submitAll(parts, checked, context) };
   };
 }
 
@@ -74,10 +75,10 @@ function parse(
 }
 
 /** The answer of one submission. What existed is read, so that the answer shows it as it is now. */
-async function submitOne(parts: SubmitParts, task: NewTask, field: string, first: Inserted): Promise<Submitted> {
+async function submitOne(parts: SubmitParts, task: NewTask, field: string, first: Inserted, caller: Caller): Promise<Submitted> {
   let inserted = first;
   for (let turn = 1; ; turn++) {
-    if (inserted.kind === "created") return created(parts, task, inserted.createTimeUs);
+    if (inserted.kind === "created") return created(parts, task, inserted);
     const refusal = refusalOfConflict(inserted, task, field);
     if (refusal !== null) throw new RefusedCall(refusal);
     const { namespace } = task.submission;
@@ -86,7 +87,7 @@ async function submitOne(parts: SubmitParts, task: NewTask, field: string, first
     if (existing !== null) return { task: toTask(existing, "BASIC", parts.config.retentionUs), created: false };
     if (turn === MOST_TRIES) return refuse("CONFLICT", { resource: id, retryAfterMs: 0 });
     // Removed between the two statements: its id or key is free again.
-    inserted = await parts.commands.submit(task);
+    inserted = await parts.commands.submit(task, caller);
   }
 }
 
@@ -118,12 +119,15 @@ function refuseTooLarge(checked: readonly Checked[], each: boolean, messageBytes
   refuse("INVALID_FIELD", { violations: [{ field: "tasks", description }] });
 }
 
-async function submitAll(parts: SubmitParts, checked: readonly Checked[]): Promise<SubmitTasksResult[]> {
+async function submitAll(parts: SubmitParts, checked: readonly Checked[], caller: Caller): Promise<SubmitTasksResult[]> {
   refuseViolations(checked.flatMap(({ violations }) => violations));
-  const inserted = await parts.commands.submitAtomic(checked.map(({ task }) => task));
+  const inserted = await parts.commands.submitAtomic(
+    checked.map(({ task }) => task),
+    caller,
+  );
   const settled = checked.map((one, index) => ({ ...one, inserted: inserted[index] ?? UNKNOWN }));
   refuseConflicts(settled);
-  const answers = await answerAll(parts, settled);
+  const answers = await answerAll(parts, settled, caller);
   return answers.map((answer) => {
     // Everything is stored by now: only what was removed meanwhile can still be refused.
     if (answer instanceof RefusedCall) throw answer;
@@ -146,13 +150,13 @@ function refuseConflicts(settled: readonly Settled[]): void {
   }
 }
 
-async function submitEach(parts: SubmitParts, checked: readonly Checked[]): Promise<SubmitTasksResult[]> {
+async function submitEach(parts: SubmitParts, checked: readonly Checked[], caller: Caller): Promise<SubmitTasksResult[]> {
   const settled = await Promise.all(
     checked.map(async (one): Promise<Settled | RefusedCall> => {
       if (one.violations.length > 0) return new RefusedCall({ reason: "INVALID_FIELD", violations: one.violations });
       try {
         // The calls of one turn of the event loop are gathered into few statements by the dispatch room.
-        const inserted = await parts.commands.submit(one.task);
+        const inserted = await parts.commands.submit(one.task, caller);
         const refusal = refusalOfConflict(inserted, one.task, one.field);
         return refusal === null ? { ...one, inserted } : new RefusedCall(refusal);
       } catch (error) {
@@ -160,7 +164,7 @@ async function submitEach(parts: SubmitParts, checked: readonly Checked[]): Prom
       }
     }),
   );
-  const answers = await answerAll(parts, settled);
+  const answers = await answerAll(parts, settled, caller);
   return answers.map((answer) =>
     answer instanceof RefusedCall
       ? { task: undefined, created: false, error: toItemStatus(answer.refusal) }
@@ -169,7 +173,11 @@ async function submitEach(parts: SubmitParts, checked: readonly Checked[]): Prom
 }
 
 /** Answers each by its task. What existed, or was replaced by a later one of the call, is read in few statements. */
-async function answerAll(parts: SubmitParts, settled: readonly (Settled | RefusedCall)[]): Promise<(Submitted | RefusedCall)[]> {
+async function answerAll(
+  parts: SubmitParts,
+  settled: readonly (Settled | RefusedCall)[],
+  caller: Caller,
+): Promise<(Submitted | RefusedCall)[]> {
   const stored = settled.filter((one): one is Settled => !(one instanceof RefusedCall));
   const replaced = new Set(stored.map(({ inserted }) => (inserted.kind === "created" ? inserted.replaced?.before.identity.id : undefined)));
   const isRead = ({ task, inserted }: Settled): boolean => inserted.kind !== "created" || replaced.has(task.submission.id);
@@ -182,7 +190,9 @@ async function answerAll(parts: SubmitParts, settled: readonly (Settled | Refuse
       const { task, inserted, field } = one;
       const existing = found.get(idOf(task.submission.id, inserted));
       if (existing !== undefined) return oneOfMany(parts, existing, inserted.kind === "created");
-      return submitOne(parts, task, field, inserted).catch((error: unknown) => new RefusedCall(refusalOf(error, parts.log, "SubmitTasks")));
+      return submitOne(parts, task, field, inserted, caller).catch(
+        (error: unknown) => new RefusedCall(refusalOf(error, parts.log, "SubmitTasks")),
+      );
     }),
   );
 }

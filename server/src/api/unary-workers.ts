@@ -12,7 +12,7 @@ import type {
 } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Config } from "../config.js";
 import type { UnaryWorkers } from "../dispatch/dispatch.js";
-import type { WorkerHello } from "../dispatch/messages.js";
+import type { OutgoingCancel, WorkerHello } from "../dispatch/messages.js";
 import type { Violation } from "../domain/event.js";
 import type { UnaryHandler } from "./call.js";
 import { toDuration } from "./convert-time.js";
@@ -65,7 +65,8 @@ export function renewLeases({ unary, config }: UnaryWorkerParts): UnaryHandler<R
     const ids = sessionIds.slice(0, MOST_SESSIONS).map((id, index) => parseUuid(id, `session_ids[${index}]`, violations));
     refuseViolations(violations);
     const renewed = await unary.renew([...new Set(ids)]);
-    const told = toServerMessages({ cancels: renewed.cancels, revoked: renewed.revoked }, config, "");
+    const cancels = inOneAnswer(renewed.cancels, config.limits.messageBytes);
+    const told = toServerMessages({ cancels, revoked: renewed.revoked }, config, "");
     return {
       renewals: ids.map((id) => toRenewal(id, renewed.expiresInUs.get(id))),
       cancels: told.flatMap((message) => message.cancels),
@@ -85,6 +86,12 @@ export function reportTasks({ unary, config }: UnaryWorkerParts): UnaryHandler<R
     );
     return { verdicts: verdicts.map(toVerdict) };
   };
+}
+
+// To hear of every cancel is worth more than its reason: where all of them would not fit, none comes with one.
+function inOneAnswer(cancels: readonly OutgoingCancel[], messageBytes: number): readonly OutgoingCancel[] {
+  const bytes = cancels.reduce((sum, { reason }) => sum + Buffer.byteLength(reason), 0);
+  return bytes <= messageBytes / 2 ? cancels : cancels.map((cancel) => ({ ...cancel, reason: "" }));
 }
 
 // The fields of a hello, under the names that they have in this request.

@@ -27,12 +27,13 @@ const AT_ONCE_US = 0;
 
 /** UpdateTask. */
 export function updateTask(parts: UpdateParts): UnaryHandler<UpdateTaskRequest, Task> {
-  return async (request, { namespace }) => {
+  return async (request, context) => {
+    const { namespace } = context;
     const violations: Violation[] = [];
     const reference = parseReference(request.task, "task", namespace, violations);
     const event = parseUpdate(request, violations);
     refuseViolations(violations);
-    const result = await parts.commands.decide(reference, event, demandedRevision(request.etag));
+    const result = await parts.commands.decide(reference, event, demandedRevision(request.etag), context);
     const { before } = accepted(result, reference);
     return readChanged(parts, namespace, before.identity.id, "FULL");
   };

@@ -75,10 +75,11 @@ export function showKey(key: string): string {
 
 /** Cleans free text: U+0000 and lone surrogates become U+FFFD; what is longer than `maxBytes` is cut at a character and marked. */
 export function cleanText(text: string, maxBytes: number): string {
-  const clean = TO_CLEAN.test(text) ? text.replace(/\0|\p{Surrogate}/gu, "\uFFFD") : text;
-  if (clean.length <= maxBytes / 3 || Buffer.byteLength(clean) <= maxBytes) return clean;
-  // Each UTF-16 unit is at least one byte, so what is beyond the limit in units never fits.
-  const bytes = Buffer.from(clean.slice(0, maxBytes));
+  // Each UTF-16 unit is at least one byte, so what is beyond the limit in units never fits, and need not be cleaned: it may be megabytes.
+  const head = text.slice(0, maxBytes);
+  const clean = TO_CLEAN.test(head) ? head.replace(/\0|\p{Surrogate}/gu, "\uFFFD") : head;
+  if (head.length === text.length && (clean.length <= maxBytes / 3 || Buffer.byteLength(clean) <= maxBytes)) return clean;
+  const bytes = Buffer.from(clean);
   let end = maxBytes - CUT_MARK_BYTES;
   // Bytes 10xxxxxx continue a character: cut before its first byte.
   while (end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;

@@ -40,7 +40,8 @@ export function waitTask({ storage, watch, clock, config, draining }: WaitParts)
     const answer = (task: StoredTask): WaitTaskResponse => ({ task: toTask(task, view, config.retentionUs), reached: reached(task) });
 
     const full = view === "FULL";
-    const first = "id" in reference ? await read(reference.namespace, reference.id, full) : await storage.readTask(reference, full);
+    const first =
+      "id" in reference ? await read(reference.namespace, reference.id, full, context) : await storage.readTask(reference, full, context);
     if (first === null) return refuse("TASK_NOT_FOUND", { resource: showReference(reference) });
     if (reached(first) || waitUs === 0) return answer(first);
     refuseTooManyWaiters(watch, 1, config);

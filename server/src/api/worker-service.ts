@@ -10,6 +10,7 @@ import type { Clock } from "../clock.js";
 import type { Config } from "../config.js";
 import type { ConnectedWorker, UnaryWorkers, WorkerSessions } from "../dispatch/dispatch.js";
 import type { Violation } from "../domain/event.js";
+import type { Durability } from "../storage/conditions.js";
 import type { Log } from "../telemetry/log.js";
 import type { BidiHandler, WrappedService } from "./call.js";
 import { endWithError, MALFORMED, wrapService } from "./call.js";
@@ -33,6 +34,8 @@ export interface WorkerServiceParts {
   readonly log: Log;
   /** Told in each welcome. */
   readonly serverVersion?: string;
+  /** How well Postgres keeps what it acknowledges, told in each welcome. */
+  readonly durability?: () => Durability;
 }
 
 const HELLO_WAIT_MS = 5_000;
@@ -57,11 +60,12 @@ export function workerService(parts: WorkerServiceParts): WrappedService {
 }
 
 function executeTasks(parts: WorkerServiceParts, draining: Draining): BidiHandler<WorkerMessageProto, ServerMessageProto> {
-  const { sessions, clock, config, log, serverVersion = "" } = parts;
+  const { sessions, clock, config, log, serverVersion = "", durability } = parts;
+  const told = { version: serverVersion, durability: () => durability?.() };
   return async (call, { namespace }) => {
     let worker: ConnectedWorker | null = null;
     const unanswered = unansweredReports(call);
-    const stream = workerStream(call, config, serverVersion, unanswered.answered);
+    const stream = workerStream(call, config, told, unanswered.answered);
     const gone = (): void => {
       if (stream.closed() && worker === null) return;
       stream.lost();

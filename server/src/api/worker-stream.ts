@@ -8,6 +8,7 @@ import type {
 } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Config } from "../config.js";
 import type { ServerMessage, StreamEnd, WorkerStream } from "../dispatch/messages.js";
+import type { Durability } from "../storage/conditions.js";
 import { toServerMessages } from "./convert-worker.js";
 import type { Reason } from "./reasons.js";
 import { toServiceError } from "./status.js";
@@ -25,8 +26,15 @@ export interface GrpcWorkerStream extends WorkerStream {
 
 const RECONNECT_MS = 100;
 
+/** What a worker is told of its server. */
+export interface ToldServer {
+  readonly version: string;
+  /** Looked up with each welcome. */
+  readonly durability: () => Durability | undefined;
+}
+
 /** Wraps a call. `sent` hears how many verdicts went out with each message. */
-export function workerStream(call: ExecuteCall, config: Config, serverVersion: string, sent: (verdicts: number) => void): GrpcWorkerStream {
+export function workerStream(call: ExecuteCall, config: Config, server: ToldServer, sent: (verdicts: number) => void): GrpcWorkerStream {
   let closed = false;
   return {
     closed: () => closed,
@@ -36,7 +44,7 @@ export function workerStream(call: ExecuteCall, config: Config, serverVersion: s
     send: (message: ServerMessage): boolean => {
       if (closed) return true;
       let ready = true;
-      for (const part of toServerMessages(message, config, serverVersion)) ready = call.write(part) && ready;
+      for (const part of toServerMessages(message, config, server.version, server.durability())) ready = call.write(part) && ready;
       if (message.verdicts !== undefined) sent(message.verdicts.length);
       return ready;
     },

@@ -7,6 +7,7 @@ import type { NewTask } from "../domain/new-task.js";
 import { SUSPECT_LOSSES } from "../domain/retry.js";
 import type { LiveTask } from "../domain/task.js";
 import type { Group, GroupWithWork, Hint, HintedLease, Storage } from "../storage/storage.js";
+import { MOST_HINT_PARTS } from "../storage/wakeups.js";
 
 /** Least time between two hints to other servers: notifying commits serialize in Postgres. */
 const HINT_INTERVAL_MS = 50;
@@ -47,7 +48,7 @@ export class Announcements {
     const { identity } = before;
     if (answer.kind === "changed" && answer.task.state === "PENDING") this.pending(answer.task);
     this.listeners.changed(identity.id);
-    if (!this.alone) this.taskIds.add(identity.id);
+    if (this.isTold) this.taskIds.add(identity.id);
     const holder = before.state === "RUNNING" && !byHolder ? before.lease : null;
     if (holder !== null) this.tellHolder(before, answer, holder.sessionId);
     this.hintSoon();
@@ -56,7 +57,7 @@ export class Announcements {
   /** A finished task was removed. */
   removed(taskId: string): void {
     this.listeners.changed(taskId);
-    if (!this.alone) this.taskIds.add(taskId);
+    if (this.isTold) this.taskIds.add(taskId);
     this.hintSoon();
   }
 
@@ -67,7 +68,7 @@ export class Announcements {
     if (!closed && !cancelled) return;
     const revoked = closed ? (answer.revoked ?? "LEASE_LOST") : null;
     const here = this.listeners.lease(sessionId, answer.task, revoked);
-    if (!here && !this.alone) this.leases.push({ sessionId, taskId: before.identity.id, revoked });
+    if (!here && this.isTold) this.leases.push({ sessionId, taskId: before.identity.id, revoked });
   }
 
   private pending(task: LiveTask): void {
@@ -81,38 +82,47 @@ export class Announcements {
       earliestUs: runAtUs ?? 0,
     };
     this.listeners.work(group);
-    if (this.alone) return;
+    if (!this.isTold) return;
     const key = groupKey(group);
     const known = this.groups.get(key);
     if (known === undefined || known.earliestUs > group.earliestUs) this.groups.set(key, group);
     this.hintSoon();
   }
 
-  // The first change after a quiet time is told at once, a stream of them every 50 ms.
+  // Beyond what a hint writes out nothing more is gathered: it says then that anything may have changed.
+  private get isTold(): boolean {
+    return !this.alone && this.parts <= MOST_HINT_PARTS;
+  }
+
+  private get parts(): number {
+    return this.groups.size + this.leases.length + this.taskIds.size;
+  }
+
+  // The first change after a quiet time is told at once, a stream of them every 50 ms, and never two hints at a time.
   private hintSoon(): void {
-    if (this.waiting || this.alone) return;
-    if (this.groups.size + this.leases.length + this.taskIds.size === 0) return;
+    if (this.waiting || this.alone || this.parts === 0) return;
     this.waiting = true;
     const delayMs = Math.max(this.lastHintMs + HINT_INTERVAL_MS - this.clock.monotonicMs(), 0);
     if (delayMs === 0)
       this.clock.soon(() => {
-        this.hint();
+        void this.hint();
       });
     else
       this.clock.after(delayMs, () => {
-        this.hint();
+        void this.hint();
       });
   }
 
-  private hint(): void {
-    this.waiting = false;
+  private async hint(): Promise<void> {
     this.lastHintMs = this.clock.monotonicMs();
     const hint: Hint = { groups: [...this.groups.values()], leases: this.leases, taskIds: [...this.taskIds] };
     this.groups = new Map();
     this.leases = [];
     this.taskIds = new Set();
     // A hint that is lost costs its receivers one polling delay, nothing else.
-    this.storage.notify(hint).catch(() => undefined);
+    await this.storage.notify(hint).catch(() => undefined);
+    this.waiting = false;
+    this.hintSoon();
   }
 }
 

@@ -4,6 +4,7 @@ import type { Event } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
 import type { Reopening } from "../domain/reopen.js";
 import type { DecideResult, Deleted, Inserted, Retried, TaskReference } from "../storage/storage.js";
+import type { Caller } from "../storage/turnstile.js";
 import type {
   OutgoingCancel,
   OutgoingLease,
@@ -18,16 +19,16 @@ import type {
 
 /** For who owns tasks: every change of theirs, and whatever must be told because of it. */
 export interface TaskCommands {
-  /** Stores one task, gathered with others that come at the same time. */
-  submit(task: NewTask): Promise<Inserted>;
+  /** Stores one task, gathered with others that come at the same time. Here and below: a `caller` is refused where he would wait too long. */
+  submit(task: NewTask, caller?: Caller): Promise<Inserted>;
   /** Stores all tasks or none. */
-  submitAtomic(tasks: readonly NewTask[]): Promise<Inserted[]>;
+  submitAtomic(tasks: readonly NewTask[], caller?: Caller): Promise<Inserted[]>;
   /** Lets an event happen to one task; workers, waiters and other servers are told. */
-  decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult>;
+  decide(reference: TaskReference, event: Event, etagRevision?: number, caller?: Caller): Promise<DecideResult>;
   /** Takes a FAILED or CANCELLED task up again. */
-  retry(reference: TaskReference, how: Reopening, etagRevision?: number): Promise<Retried>;
+  retry(reference: TaskReference, how: Reopening, etagRevision?: number, caller?: Caller): Promise<Retried>;
   /** Removes a finished task. */
-  remove(reference: TaskReference, etagRevision?: number): Promise<Deleted>;
+  remove(reference: TaskReference, etagRevision?: number, caller?: Caller): Promise<Deleted>;
 }
 
 /** For who waits for tasks. */
@@ -37,7 +38,7 @@ export interface TaskWatch {
    * themselves, first right after subscribing: a change between the two is not lost. `withProgress`: also when only progress is new.
    */
   subscribe(ids: readonly string[], changed: (id: string) => void, withProgress?: boolean): Subscription;
-  /** Tasks that are waited for. */
+  /** Tasks that are waited for, each as often as somebody waits for it. */
   readonly size: number;
 }
 

@@ -3,9 +3,11 @@
 // due, or the poll's turn comes. Hints wake it; the scan of the poll is the truth.
 
 import type { Clock, Timer } from "../clock.js";
-import type { Claim, GroupWithWork, LeasedTask, Storage } from "../storage/storage.js";
+import type { LiveTask } from "../domain/task.js";
+import type { Claim, Group, GroupWithWork, LeasedTask, Storage } from "../storage/storage.js";
 import type { WorkerSession } from "./worker-session.js";
 import { planClaims } from "./claim-plan.js";
+import { Watermarks } from "./watermarks.js";
 import { WorkMap } from "./work-map.js";
 
 /** Settings of the loop. */
@@ -24,6 +26,7 @@ const SCAN_INTERVAL_MS = 50;
 /** The dispatcher of one server. */
 export class Dispatcher {
   private readonly work = new WorkMap();
+  private readonly marks = new Watermarks();
   private readonly sessions = new Set<WorkerSession>();
   private running = false;
   private again = false;
@@ -61,9 +64,24 @@ export class Dispatcher {
 
   /** A group has work. */
   note(group: GroupWithWork): void {
+    this.marks.lower(group, group.earliestUs);
     const isNews = this.work.note(group);
     // A claim that is under way may have looked before this task was there: look again after it, though the group is known.
     if (isNews || this.running) this.wake();
+  }
+
+  /** Sessions with a free slot and nothing due that they could take: what is stored now may be leased to them at once. */
+  idle(namespace: string): readonly WorkerSession[] {
+    if (this.stopped) return [];
+    const due = this.work.due(namespace, this.clock.nowUs());
+    const busy = new Map<string, boolean>();
+    return [...this.sessions].filter((session) => {
+      if (session.namespace !== namespace || session.free() === 0) return false;
+      const known = busy.get(session.claimClass);
+      const hasWork = known ?? due.some((group) => session.takesFrom(group.queue) && session.handles(group.name));
+      if (known === undefined) busy.set(session.claimClass, hasWork);
+      return !hasWork;
+    });
   }
 
   /** Anything may have changed: scan. */
@@ -124,12 +142,15 @@ export class Dispatcher {
     }
   }
 
-  private async claim(claim: Claim, sessions: readonly WorkerSession[]): Promise<number> {
+  private async claim(planned: Claim, sessions: readonly WorkerSession[]): Promise<number> {
     const step = this.work.now;
+    const nowMs = this.clock.monotonicMs();
+    const claim = { ...planned, groups: planned.groups.map((group) => ({ ...group, fromUs: this.marks.from(group, nowMs) })) };
     const { leased: tasks, outdated } = await this.storage.leaseTasks(claim).catch((error: unknown) => {
       this.lost(claim.sessions);
       throw error;
     });
+    this.remember(claim, [...tasks, ...outdated], nowMs);
     if (outdated.length > 0) await this.giveBack(outdated);
     if (tasks.length < mostOf(claim)) {
       this.work.exhausted(claim.groups, step);
@@ -147,6 +168,14 @@ export class Dispatcher {
     return tasks.length;
   }
 
+  private remember(claim: Claim, tasks: readonly LeasedTask[], nowMs: number): void {
+    for (const group of claim.groups) {
+      let lastUs = Number.NEGATIVE_INFINITY;
+      for (const { live } of tasks) if (isOf(group, live)) lastUs = Math.max(lastUs, live.runAtUs ?? lastUs);
+      if (lastUs > Number.NEGATIVE_INFINITY) this.marks.found(group, group.fromUs ?? null, lastUs, nowMs);
+    }
+  }
+
   private async handOver(session: WorkerSession, tasks: readonly LeasedTask[]): Promise<void> {
     if (tasks.length > 0) await this.deliver(session, tasks);
   }
@@ -157,7 +186,9 @@ export class Dispatcher {
     this.scanAtMs = this.lastScanMs + this.settings.pollingDelayMs * (0.75 + this.clock.chance() / 2);
     for (const namespace of namespaces) {
       const step = this.work.now;
-      this.work.scanned(namespace, await this.storage.groupsWithWork(namespace, MOST_GROUPS), step);
+      const found = await this.storage.groupsWithWork(namespace, MOST_GROUPS);
+      for (const group of found) this.marks.lower(group, group.earliestUs);
+      this.work.scanned(namespace, found, step);
     }
   }
 
@@ -180,6 +211,10 @@ export class Dispatcher {
       this.wake();
     });
   }
+}
+
+function isOf({ queue, name, priority }: Group, task: LiveTask): boolean {
+  return task.priority === priority && task.identity.name === name && task.queue === queue;
 }
 
 // What a claim could bring at most: its slots, or what the names have left of their own.

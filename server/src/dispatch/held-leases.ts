@@ -24,22 +24,41 @@ export interface HeldLease {
 export class HeldLeases {
   private readonly byToken = new Map<string, HeldLease>();
   private readonly byTaskId = new Map<string, HeldLease>();
+  /** Held and reserved, by task name. */
   private readonly names = new Map<string, number>();
+  private reserved = 0;
 
   get size(): number {
     return this.byToken.size;
   }
 
-  /** How many of each task name. */
-  get byName(): ReadonlyMap<string, number> {
+  /** Slots that are taken: by leases, and by tasks that are being stored with one. */
+  get taken(): number {
+    return this.byToken.size + this.reserved;
+  }
+
+  /** The same of each task name. */
+  get takenByName(): ReadonlyMap<string, number> {
     return this.names;
+  }
+
+  /** Takes a slot before its lease is there. */
+  reserve(taskName: string): void {
+    this.reserved++;
+    this.count(taskName, 1);
+  }
+
+  /** Gives it back: the lease is held by now, or there is none. */
+  unreserve(taskName: string): void {
+    this.reserved--;
+    this.count(taskName, -1);
   }
 
   add(lease: HeldLease): void {
     if (this.byToken.has(lease.token)) return;
     this.byToken.set(lease.token, lease);
     this.byTaskId.set(lease.taskId, lease);
-    this.names.set(lease.taskName, (this.names.get(lease.taskName) ?? 0) + 1);
+    this.count(lease.taskName, 1);
   }
 
   get(token: string): HeldLease | undefined {
@@ -54,10 +73,14 @@ export class HeldLeases {
   remove(lease: HeldLease): boolean {
     if (!this.byToken.delete(lease.token)) return false;
     if (this.byTaskId.get(lease.taskId) === lease) this.byTaskId.delete(lease.taskId);
-    const left = (this.names.get(lease.taskName) ?? 1) - 1;
-    if (left === 0) this.names.delete(lease.taskName);
-    else this.names.set(lease.taskName, left);
+    this.count(lease.taskName, -1);
     return true;
+  }
+
+  private count(taskName: string, more: 1 | -1): void {
+    const left = (this.names.get(taskName) ?? 0) + more;
+    if (left === 0) this.names.delete(taskName);
+    else this.names.set(taskName, left);
   }
 
   all(): IterableIterator<HeldLease> {

@@ -13,7 +13,12 @@ export class LeaseCall implements WorkerStream {
   /** Resolves with the first leases, or with none after the wait, when the server drains, or when the caller hangs up. */
   readonly leases: Promise<readonly OutgoingLease[]>;
 
-  constructor(clock: Clock, waitMs: number, hungUp: AbortSignal) {
+  constructor(
+    clock: Clock,
+    waitMs: number,
+    readonly roomBytes: number,
+    hungUp: AbortSignal,
+  ) {
     this.leases = new Promise((resolve) => (this.answer = resolve));
     this.timer = clock.after(waitMs, () => {
       this.settle([]);

@@ -121,6 +121,8 @@ export type StreamEnd =
 
 /** The server's end of one stream, whatever carries it. */
 export interface WorkerStream {
+  /** Bytes of payloads after which nothing more of a delivery is read; absent: all of it is. */
+  readonly roomBytes?: number;
   /** Sends one message; false when the worker reads too slowly: nothing but control messages until `onDrained`. */
   send(message: ServerMessage): boolean;
   /** Calls back when a slow worker has read what was queued. */

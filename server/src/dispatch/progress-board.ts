@@ -21,7 +21,12 @@ export class ProgressBoard {
   /** A worker said how far it is. */
   note(taskId: string, progress: { readonly done: number; readonly total: number | null; readonly message: string }): void {
     this.newest.set(taskId, { ...progress, updateUs: this.clock.nowUs() });
-    if (this.waiting) return;
+    this.flushLater();
+  }
+
+  // One statement at a time: a slow database gets the newest of each task, not every one that ever came.
+  private flushLater(): void {
+    if (this.waiting || this.newest.size === 0) return;
     this.waiting = true;
     // The first after a quiet second is stored soon, so that a short task shows some.
     const delayMs = Math.max(this.lastFlushMs + FLUSH_MS - this.clock.monotonicMs(), 50);
@@ -29,7 +34,6 @@ export class ProgressBoard {
   }
 
   private async flush(): Promise<void> {
-    this.waiting = false;
     this.lastFlushMs = this.clock.monotonicMs();
     const progress = [...this.newest].map(([taskId, one]) => ({ taskId, progress: one }));
     this.newest.clear();
@@ -38,6 +42,9 @@ export class ProgressBoard {
       this.stored(progress.map((one) => one.taskId));
     } catch {
       // Lossy: the next one says more anyway.
+    } finally {
+      this.waiting = false;
+      this.flushLater();
     }
   }
 }

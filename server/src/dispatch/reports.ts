@@ -6,6 +6,7 @@ import type { Answer, Event, Rejection } from "../domain/event.js";
 import { decodeLeaseToken } from "../domain/lease-token.js";
 import type { LiveTask } from "../domain/task.js";
 import { closedLease, transition } from "../domain/transition.js";
+import { DatabaseFault } from "../storage/faults.js";
 import type { DecideResult, Decision, Storage } from "../storage/storage.js";
 import type { Announcements } from "./announcements.js";
 import type { Batcher } from "./batch.js";
@@ -47,7 +48,8 @@ export class Reports {
     } catch (error) {
       this.failed(error);
       // Nobody knows whether it was stored; the worker sends it again and then it is known.
-      return { verdict: { ...verdict(report, "RETRY_LATER"), retryAfterUs: RETRY_AFTER_US }, task: copy, outdated: true };
+      const retryAfterUs = error instanceof DatabaseFault && error.retryAfterMs !== null ? error.retryAfterMs * 1000 : RETRY_AFTER_US;
+      return { verdict: { ...verdict(report, "RETRY_LATER"), retryAfterUs }, task: copy, outdated: true };
     }
   }
 
@@ -61,7 +63,10 @@ export class Reports {
       maxPayloadBytes: this.maxPayloadBytes,
     };
     const answer = transition(copy, event, context);
-    if (answer.kind === "rejected") return answer.rejection.reason === "LEASE_LOST" ? null : rejected(report, answer.rejection, copy);
+    // A report before its turn is one that came early, or one whose predecessors a failover forgot: only the stored task can tell.
+    const unsure = answer.kind === "rejected" && (answer.rejection.reason === "LEASE_LOST" || answer.rejection.reason === "OUT_OF_ORDER");
+    if (unsure) return null;
+    if (answer.kind === "rejected") return rejected(report, answer.rejection, copy);
     if (answer.kind === "repeated") return null;
     const written = await this.writes.add({ before: copy, answer, notBeforeUs: null }, sizeOf(report));
     return written ? this.recorded(copy, answer, report) : null;
@@ -84,6 +89,8 @@ export class Reports {
 
   private recorded(before: LiveTask, answer: Extract<Answer, { kind: "changed" | "finished" }>, report: WorkerReport): Reported {
     this.announcements.committed(before, answer, true);
+    // Given back, not recorded: its worker is told as if somebody else had got it.
+    if (answer.revoked !== undefined) return over(verdict(report, "LEASE_LOST"));
     const { task } = answer;
     const ended = answer.kind === "finished" || task.lease === null;
     const violations = answer.violations ?? [];

@@ -21,6 +21,7 @@ interface Awaited {
 export class AwaitedTasks implements TaskWatch {
   private readonly awaited = new Map<string, Awaited>();
   private looking = false;
+  private subscriptions = 0;
 
   constructor(
     private readonly clock: Clock,
@@ -28,7 +29,7 @@ export class AwaitedTasks implements TaskWatch {
   ) {}
 
   get size(): number {
-    return this.awaited.size;
+    return this.subscriptions;
   }
 
   subscribe(ids: readonly string[], changed: (id: string) => void, withProgress = false): Subscription {
@@ -37,6 +38,8 @@ export class AwaitedTasks implements TaskWatch {
       entry.subscribers.set(changed, withProgress);
       this.awaited.set(id, entry);
     }
+    this.subscriptions += ids.length;
+    let ended = false;
     this.lookLater();
     return {
       known: (id, revision, progressUs = 0) => {
@@ -50,6 +53,9 @@ export class AwaitedTasks implements TaskWatch {
         if (others) for (const subscriber of [...entry.subscribers.keys()]) if (subscriber !== changed) subscriber(id);
       },
       end: () => {
+        if (ended) return;
+        ended = true;
+        this.subscriptions -= ids.length;
         for (const id of ids) {
           const entry = this.awaited.get(id);
           entry?.subscribers.delete(changed);

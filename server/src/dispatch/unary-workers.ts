@@ -6,11 +6,13 @@ import type { OpenSession, Storage } from "../storage/storage.js";
 import type { LeasedAnswer, Renewed, UnaryWorkers } from "./dispatch.js";
 import type { Dispatcher } from "./dispatcher.js";
 import { LeaseCall } from "./lease-call.js";
+import { bytesOf, LeaseSizes } from "./lease-sizes.js";
 import type { OutgoingLease, Verdict, WorkerHello, WorkerReport } from "./messages.js";
 import type { SessionSurroundings } from "./worker-session.js";
 import { WorkerSession } from "./worker-session.js";
 import type { ConnectedWorkers } from "./worker-sessions.js";
 import { intervalOf, sessionHello } from "./session-terms.js";
+import { UnaryBeats } from "./unary-beats.js";
 
 /** On what terms leases are given. */
 export interface LeaseTerms {
@@ -23,6 +25,8 @@ export interface LeaseTerms {
 export class LeaseCalls implements UnaryWorkers {
   private readonly waiting = new Set<LeaseCall>();
   private draining = false;
+  private readonly sizes: LeaseSizes;
+  private readonly beats: UnaryBeats;
 
   constructor(
     private readonly clock: Clock,
@@ -31,15 +35,19 @@ export class LeaseCalls implements UnaryWorkers {
     private readonly workers: ConnectedWorkers,
     private readonly dispatcher: Dispatcher,
     private readonly failed: (error: unknown) => void,
-  ) {}
+  ) {
+    this.sizes = new LeaseSizes(terms.leaseBytes);
+    this.beats = new UnaryBeats(clock, storage);
+  }
 
   async lease(namespace: string, hello: WorkerHello, waitUs: number, hungUp: AbortSignal): Promise<LeasedAnswer | null> {
     if (this.draining) return null;
     const ttlUs = hello.ttlUs ?? this.terms.defaultTtlUs;
     const open = await this.storage.openSession({ ...sessionHello(namespace, hello, ttlUs), unary: true });
-    const call = new LeaseCall(this.clock, waitUs / 1000, hungUp);
+    const call = new LeaseCall(this.clock, waitUs / 1000, this.terms.leaseBytes, hungUp);
     // It is silent by nature, so no interval counts for it; while it waits it is kept alive from here.
-    const session = new WorkerSession(namespace, hello, open, Number.POSITIVE_INFINITY, call, this.surroundings());
+    const worker = { ...hello, slots: this.sizes.most(hello) };
+    const session = new WorkerSession(namespace, worker, open, Number.POSITIVE_INFINITY, call, this.surroundings());
     const keepAlive = this.keepAlive(open, intervalOf(ttlUs));
     this.waiting.add(call);
     this.dispatcher.add(session);
@@ -49,9 +57,10 @@ export class LeaseCalls implements UnaryWorkers {
     keepAlive.cancel();
     session.streamClosed();
     const leases = this.fitting(given);
+    this.sizes.learn(hello, given.map(bytesOf));
     await this.workers.giveBack(given.slice(leases.length).map(({ leased }) => leased.live));
-    const [beat] = leases.length === 0 || hungUp.aborted ? [] : await this.beat(open);
-    if (beat === undefined) {
+    const beat = leases.length === 0 || hungUp.aborted ? null : await this.beats.beat(open.id);
+    if (beat === null) {
       await this.giveUp(
         open,
         leases.map(({ leased }) => leased.live),
@@ -63,20 +72,21 @@ export class LeaseCalls implements UnaryWorkers {
 
   private fitting(leases: readonly OutgoingLease[]): readonly OutgoingLease[] {
     let bytes = 0;
-    const over = leases.findIndex(({ payloads }) => {
-      bytes += payloads.metadata.data.byteLength + (payloads.executionMetadata?.data.byteLength ?? 0) + LEASE_ROOM_BYTES;
+    const over = leases.findIndex((lease) => {
+      bytes += bytesOf(lease);
       return bytes > this.terms.leaseBytes;
     });
     return over < 0 ? leases : leases.slice(0, Math.max(over, 1));
   }
 
   async renew(sessionIds: readonly string[]): Promise<Renewed> {
-    const beats = await this.storage.storeBeats(sessionIds.map((sessionId) => ({ sessionId, epoch: FIRST_EPOCH, number: 0 })));
-    const cancelled = await this.storage.cancelledLeases(sessionIds);
-    const revoked = await this.storage.revokedLeases(sessionIds);
+    const beats = await Promise.all(sessionIds.map((sessionId) => this.beats.beat(sessionId)));
+    const told = await Promise.all(sessionIds.map((sessionId) => this.beats.look(sessionId)));
+    const cancelled = told.flatMap((one) => one.cancelled);
+    const revoked = told.flatMap((one) => one.revoked);
     const nowUs = this.clock.nowUs();
     return {
-      expiresInUs: new Map(beats.map((beat) => [beat.sessionId, beat.expiresInUs])),
+      expiresInUs: new Map(beats.flatMap((beat) => (beat === null ? [] : [[beat.sessionId, beat.expiresInUs]]))),
       cancels: cancelled.flatMap(({ task }) => {
         const { cancel, lease, identity } = task;
         if (cancel === null || lease === null) return [];
@@ -97,15 +107,11 @@ export class LeaseCalls implements UnaryWorkers {
     for (const call of this.waiting) call.end("SERVER_DRAINING");
   }
 
-  private beat(open: OpenSession): ReturnType<Storage["storeBeats"]> {
-    return this.storage.storeBeats([{ sessionId: open.id, epoch: open.epoch, number: 0 }]);
-  }
-
   private keepAlive(open: OpenSession, intervalUs: number): Timer {
     let timer: Timer;
     const later = (): void => {
       timer = this.clock.after(intervalUs / 1000, () => {
-        this.beat(open).catch(this.failed);
+        this.beats.beat(open.id).catch(this.failed);
         later();
       });
     };
@@ -135,8 +141,3 @@ export class LeaseCalls implements UnaryWorkers {
     };
   }
 }
-
-/** A session of LeaseTasks is never taken over, so its epoch stays what it was. */
-const FIRST_EPOCH = 1;
-/** What a lease needs beside its payloads: names, labels, token, previous error. */
-const LEASE_ROOM_BYTES = 8192;

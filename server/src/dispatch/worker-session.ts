@@ -105,6 +105,22 @@ export class WorkerSession {
     return this.handlers.has(taskName) ? freeSlotsFor(this.slotState(), taskName) : 0;
   }
 
+  /** Whether it handles a task name, whatever room it has. */
+  handles(taskName: string): boolean {
+    return this.handlers.has(taskName);
+  }
+
+  /** Keeps a slot for a task that is being stored. */
+  reserve(taskName: string): void {
+    this.held.reserve(taskName);
+  }
+
+  /** The task was delivered, or was not leased after all. */
+  unreserve(taskName: string): void {
+    this.held.unreserve(taskName);
+    if (this.accepts) this.around.roomMade();
+  }
+
   /** Slots as they are to be told to others: none while it drains. */
   get slotsNow(): SessionSlots {
     return { total: this.draining ? 0 : this.slots, byName: new Map(this.ownSlots) };
@@ -129,6 +145,11 @@ export class WorkerSession {
     return this.ended;
   }
 
+  /** Bytes of payloads after which nothing more of a delivery is read. */
+  get roomBytes(): number {
+    return this.stream.roomBytes ?? Number.POSITIVE_INFINITY;
+  }
+
   /** Whether it would still be given tasks. */
   get accepts(): boolean {
     return !this.ended && !this.draining;
@@ -136,7 +157,7 @@ export class WorkerSession {
 
   private slotState(): SlotState {
     const paused = this.draining || this.blocked || this.ended;
-    return { total: this.slots, byName: this.ownSlots, held: this.held.size, heldByName: this.held.byName, paused };
+    return { total: this.slots, byName: this.ownSlots, held: this.held.taken, heldByName: this.held.takenByName, paused };
   }
 
   private setOwnSlots(handlers: readonly HandlerSlots[]): void {

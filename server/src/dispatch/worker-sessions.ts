@@ -36,6 +36,7 @@ export class ConnectedWorkers implements WorkerSessions {
   private readonly sessions = new Map<string, WorkerSession>();
   private readonly beats = new Map<string, { session: WorkerSession; number: number }>();
   private beatTimer: Timer | null = null;
+  private storingBeats = false;
   private draining = false;
   private allEnded: (() => void) | null = null;
   private dispatcher: Dispatcher | null = null;
@@ -143,10 +144,16 @@ export class ConnectedWorkers implements WorkerSessions {
   /** Hands claimed tasks to a session; what it cannot be given any more goes back. */
   async deliver(session: WorkerSession, tasks: readonly LeasedTask[]): Promise<void> {
     const ready: { leased: LeasedTask; payloads: LeasePayloads }[] = [];
+    const late: LiveTask[] = [];
+    let bytes = 0;
     for (const leased of tasks) {
-      const payloads = await this.payloadsOf(leased);
+      // What an answer has no room for is not even read.
+      const payloads = bytes > session.roomBytes ? null : await this.payloadsOf(leased);
+      if (bytes > session.roomBytes) late.push(leased.live);
+      bytes += payloads === null ? 0 : payloads.metadata.data.byteLength + (payloads.executionMetadata?.data.byteLength ?? 0);
       if (payloads !== null) ready.push({ leased, payloads });
     }
+    await this.giveBack(late);
     if (!session.accepts) {
       await this.giveBack(ready.map(({ leased }) => leased.live));
       return;
@@ -225,9 +232,19 @@ export class ConnectedWorkers implements WorkerSessions {
   private beat(session: WorkerSession, number: number): void {
     const waiting = this.beats.get(session.id);
     if (waiting?.session !== session || waiting.number < number) this.beats.set(session.id, { session, number });
+    this.storeBeatsSoon();
+  }
+
+  // One statement at a time: on a slow database the newest of each session wait, not every one that ever came.
+  private storeBeatsSoon(): void {
+    if (this.storingBeats || this.beats.size === 0) return;
     this.beatTimer ??= this.clock.after(BEAT_GATHER_MS, () => {
       this.beatTimer = null;
-      void this.storeBeats();
+      this.storingBeats = true;
+      void this.storeBeats().finally(() => {
+        this.storingBeats = false;
+        this.storeBeatsSoon();
+      });
     });
   }
 

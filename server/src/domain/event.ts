@@ -179,4 +179,6 @@ export interface Context {
   readonly progressUs?: number | null;
   /** Largest payload that may be stored. */
   readonly maxPayloadBytes: number;
+  /** The least fencing token of whatever is leased now: a smaller one is from before a failover of Postgres. Left out: there was none. */
+  readonly fencingBase?: number;
 }

@@ -75,10 +75,14 @@ function endOfValue(text: string, start: number): number {
   return at;
 }
 
+// By searching, because strings may be a mebibyte: a quote is the end unless an odd number of backslashes stands before it.
 function endOfString(text: string, start: number): number {
-  let at = start + 1;
-  while (text[at] !== '"') at += text[at] === "\\" ? 2 : 1;
-  return at + 1;
+  for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
+    let first = at;
+    while (text[first - 1] === "\\") first--;
+    if ((at - first) % 2 === 0) return at + 1;
+  }
+  throw new SyntaxError("a string of well-formed JSON does not end");
 }
 
 function endOfArray(text: string, start: number): number {

@@ -80,6 +80,16 @@ export function newTask(submission: Submission, nowUs: number): NewTask {
   return { submission, live };
 }
 
+/** The task as it stands right after it was stored: its times count from the clock of the statement that stored it. */
+export function storedTask({ submission, live }: NewTask, createTimeUs: number): LiveTask {
+  const identity = { ...live.identity, createTimeUs };
+  const { queueUs, totalUs } = identity.deadlines;
+  const runAtUs = Math.max(submission.scheduleUs ?? createTimeUs, createTimeUs);
+  const queueDeadlineUs = queueUs === null ? null : runAtUs + queueUs;
+  const totalDeadlineUs = totalUs === null ? null : createTimeUs + totalUs;
+  return { ...live, identity, runAtUs, queueDeadlineUs, totalDeadlineUs };
+}
+
 /** Why a submission was not stored: something has its id or its key. */
 export type Conflict =
   /** `sameContent`: it is the same submission. `exists` is false where the id was free after all and only the key was taken. */

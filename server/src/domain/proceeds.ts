@@ -8,6 +8,8 @@ import { NO_PROCEEDS } from "./task.js";
 export const MAX_REMEMBERED = 16;
 /** Most bytes that their patches take together. */
 export const MAX_REMEMBERED_BYTES = 1_048_576;
+/** Most proceeds that one attempt is told of, the latest: their notes must fit the message of its lease. */
+export const MAX_TOLD = 32;
 /** Most answered request ids that a task keeps. */
 export const MAX_REQUESTS = 32;
 
@@ -52,7 +54,7 @@ export function consume(record: ProceedRecord, proceeds: readonly Proceed[], cur
     record: {
       ...record,
       remembered: [],
-      consumed: [...record.consumed, ...proceeds.map(({ note, proceedUs }) => ({ note, proceedUs }))],
+      consumed: toTell(record, proceeds),
       unapplied: [...record.unapplied, ...unapplied],
     },
     ...(document !== current && document !== null ? { executionMetadata: document } : {}),
@@ -66,6 +68,11 @@ export function remember(record: ProceedRecord, proceed: Proceed): ProceedRecord
   const remembered = [...record.remembered, proceed];
   const bytes = remembered.reduce((sum, one) => sum + (one.patch?.data.byteLength ?? 0), 0);
   return remembered.length > MAX_REMEMBERED || bytes > MAX_REMEMBERED_BYTES ? null : { ...record, remembered };
+}
+
+/** What the next attempt is told of, with these as the latest. */
+export function toTell(record: ProceedRecord, proceeds: readonly Proceed[]): ProceedRecord["consumed"] {
+  return [...record.consumed, ...proceeds.map(({ note, proceedUs }) => ({ note, proceedUs }))].slice(-MAX_TOLD);
 }
 
 /** Keeps the answer of a request id, the last 32 of them. */

@@ -17,7 +17,7 @@ import {
   saving,
 } from "./answers.js";
 import type { Answer, Change, Context, Ending, Event, ReportBody } from "./event.js";
-import { answered, consume, patchPayload, remember, told } from "./proceeds.js";
+import { answered, consume, patchPayload, remember, told, toTell } from "./proceeds.js";
 import { afterFailure, afterLostLease, pickDelay, releaseDelay } from "./retry.js";
 import type { LiveTask, Payload, ProceedRecord, TaskError } from "./task.js";
 import { NO_PROCEEDS } from "./task.js";
@@ -74,6 +74,7 @@ function reported(task: LiveTask, event: ReportEvent, context: Context): Answer 
   const { body, nonce, seq } = event;
   if (task.lease?.nonce !== nonce) return closedLease(task.lastOutcome, event);
   if (seq <= task.settledSeq) return { kind: "rejected", rejection: invalidOr(body, { reason: "ALREADY_RECORDED" }) };
+  if (seq > task.settledSeq + 1 && task.fencingToken < (context.fencingBase ?? 0)) return forgotten(task, context);
   // Before its turn even bad content waits: INVALID is final for the worker, and a number that nobody settled would hold up all later ones.
   if (seq !== task.settledSeq + 1) return { kind: "rejected", rejection: { reason: "OUT_OF_ORDER", expectedSeq: task.settledSeq + 1 } };
   switch (body.kind) {
@@ -90,6 +91,13 @@ function reported(task: LiveTask, event: ReportEvent, context: Context): Answer 
     default:
       return outcome(settle(task, event, false), body, context);
   }
+}
+
+// A failover may have forgotten the reports before this one although they were acknowledged. Nobody would ever send them again, so the lease
+// goes back rather than wait for them.
+function forgotten(task: LiveTask, context: Context): Answer {
+  if (task.state !== "RUNNING") return { kind: "rejected", rejection: { reason: "LEASE_LOST" } };
+  return returned(task, context, "reports of its worker were forgotten by a failover of Postgres");
 }
 
 /** Answers a report whose lease is not the current one: a known outcome is recognized, everything else has lost its lease. */
@@ -248,10 +256,10 @@ function leaseLost(task: LiveTask, charged: boolean, context: Context): Answer {
   };
 }
 
-function returned(task: LiveTask, context: Context): Answer {
+function returned(task: LiveTask, context: Context, message = "not held by its worker"): Answer {
   if (task.cancel !== null) return cancelled(close(task), context, null, "LEASE_LOST");
   return {
-    ...pending(close(task), "RELEASED", context.nowUs, [entry("RELEASED", "PENDING", { message: "not held by its worker" })]),
+    ...pending(close(task), "RELEASED", context.nowUs, [entry("RELEASED", "PENDING", { message })]),
     revoked: "LEASE_LOST",
   };
 }
@@ -359,8 +367,7 @@ function proceedNow(task: LiveTask, record: ProceedRecord, event: ProceedEvent, 
   }
   const asked = Math.max(proceed.runAtUs ?? context.nowUs, context.nowUs);
   const runAtUs = woken && task.pendingReason === "PROCEEDED" ? Math.max(asked, task.runAtUs ?? asked) : asked;
-  const consumed = [...record.consumed, { note: proceed.note, proceedUs: proceed.proceedUs }];
-  const proceeds = answered({ ...record, consumed }, event.request && { ...event.request, result: "APPLIED" });
+  const proceeds = answered({ ...record, consumed: toTell(record, [proceed]) }, event.request && { ...event.request, result: "APPLIED" });
   const saved = patched === null ? {} : saving(task, patched);
   const timeline = [entry("PROCEEDED", "PENDING", { message: proceed.note, runAtUs })];
   const answer = change(task, { ...saved, state: "PENDING", pendingReason: "PROCEEDED", runAtUs, proceeds }, timeline);

@@ -46,13 +46,16 @@ const saveRevoked = (first: number): string => `
           AS p(session_id, id, nonce, reason) JOIN done d USING (id), c
         ON CONFLICT DO NOTHING)`;
 
-const FOUND = `
+// The limit, in parameter `count`, is that of the rows asked for: it changes nothing but the planner's mind, which expects one row then and
+// writes by ctid. Expecting three, on tables that were empty, it read the whole primary key for each batch ever after.
+const found = (count: number): string => `
       c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
       found AS MATERIALIZED (
         SELECT u.*, x.tid FROM u CROSS JOIN LATERAL (
           SELECT l.ctid AS tid FROM $schema.live_tasks l
           WHERE l.shard = $1 AND l.id = u.id AND l.lease_nonce IS NOT DISTINCT FROM u.nonce AND l.revision = u.revision OFFSET 0) x
-        WHERE u.not_before IS NULL OR u.not_before <= (SELECT now FROM c))`;
+        WHERE u.not_before IS NULL OR u.not_before <= (SELECT now FROM c)
+        LIMIT $${String(count)}::int8)`;
 
 const GUARD = `l.ctid = f.tid AND l.shard = $1 AND l.id = f.id AND l.lease_nonce IS NOT DISTINCT FROM f.nonce AND l.revision = f.revision`;
 
@@ -71,7 +74,7 @@ export function applyStatements(build: Build): ApplyStatements {
           new_nonce, session_id, session_epoch, settled_seq, last_outcome_nonce, last_outcome_seq, last_outcome_invalid,
           queue_deadline, attempt_deadline, silence_deadline, total_deadline, cancel_reason, cancel_time, cancel_deadline, proceeds,
           execution_metadata_version, execution_metadata_bytes, checkpoint_count, checkpoint_time, last_error, last_error_code, queue)),
-      ${FOUND},
+      ${found(53)},
       done AS (
         UPDATE $schema.live_tasks l SET state = f.state, pending_reason = f.pending_reason, priority = f.priority, run_at = f.run_at,
           suspend_time = f.suspend_time, failures = f.failures, lost_leases = f.lost_leases, releases = f.releases,
@@ -99,7 +102,7 @@ export function applyStatements(build: Build): ApplyStatements {
         AS a(id, nonce, revision, not_before, state, finish_reason, failures, lost_leases, last_outcome_nonce, last_outcome_seq,
           last_outcome_invalid, execution_metadata_version, execution_metadata_bytes, result, result_type, error, error_code,
           key, key_hold_us)),
-      ${FOUND},
+      ${found(38)},
       gone AS (
         DELETE FROM $schema.live_tasks l USING found f WHERE ${GUARD}
         RETURNING l.*, f.state AS final_state, f.finish_reason, f.failures AS final_failures, f.lost_leases AS final_lost,
@@ -196,6 +199,7 @@ function changeParameters(shard: number, decisions: readonly (Decision & { answe
     textArray(tasks.map((task) => task.lastError?.code ?? null)),
     textArray(tasks.map((task) => task.queue)),
     ...revokedParameters(decisions),
+    decisions.length,
   ];
 }
 
@@ -220,6 +224,7 @@ function endingParameters(shard: number, decisions: readonly (Decision & { answe
     textArray(tasks.map((task) => task.identity.key)),
     int8Array(tasks.map((task) => task.identity.keyHoldUs)),
     ...revokedParameters(decisions),
+    decisions.length,
   ];
 }
 

@@ -1,10 +1,11 @@
 // How does the server reach Postgres? By a few lanes for the hot path, each a connection of its own that runs one statement
-// after the other, and a small pool for everything that needs a transaction. Broken connections are replaced, never reused.
+// after the other, and small pools for everything that needs a transaction. Broken connections are replaced, never reused.
 
 import pg from "pg";
 
-import { breaksConnection, DatabaseFault, toFault } from "./faults.js";
+import { breaksConnection, DatabaseFault, overloaded, toFault } from "./faults.js";
 import type { Cell, Connection, Row, Statement } from "./statement.js";
+import type { Caller, Turnstile } from "./turnstile.js";
 
 /** How to connect. */
 export interface ConnectionSettings {
@@ -26,6 +27,13 @@ const START_UP_OPTIONS = [
   "datestyle=ISO",
   "bytea_output=hex",
   "client_min_messages=warning",
+  // A standby refuses a connection that asks for this. What it would answer to reads may be old.
+  "transaction_read_only=off",
+  // A host that is gone without a word must not hold its locks and connections for the hours that the system's defaults allow.
+  "idle_in_transaction_session_timeout=10s",
+  "tcp_keepalives_idle=10",
+  "tcp_keepalives_interval=5",
+  "tcp_keepalives_count=3",
 ]
   .map((setting) => `-c ${setting}`)
   .join(" ");
@@ -37,6 +45,9 @@ const RAW_TEXT = {
     (value: string): string =>
       value,
 };
+
+/** Shorter than a statement waits over a dead socket: when the first one has found out, no other that is as dead lies in the pool. */
+const IDLE_MS = 10_000;
 
 /** What a client is made of. */
 export function clientConfig(settings: ConnectionSettings, applicationName: string): pg.ClientConfig {
@@ -60,6 +71,9 @@ export interface Reachability {
   failed(fault: DatabaseFault): void;
 }
 
+/** Statements that may be on one lane. Whoever uses it bounds what he sends; this is for calls that come one by one, as hellos. */
+const MOST_ON_A_LANE = 1_000;
+
 /** A connection of its own that is opened when first needed and replaced after a break. */
 export class Lane implements Connection {
   private client: pg.Client | null = null;
@@ -73,11 +87,10 @@ export class Lane implements Connection {
     private readonly settings: ConnectionSettings,
     private readonly name: string,
     private readonly reachability: Reachability,
-    /** Runs on each new connection before anything else. */
-    private readonly onOpen: (client: pg.Client) => Promise<void> = () => Promise.resolve(),
   ) {}
 
   async run(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
+    if (this.running >= MOST_ON_A_LANE) throw overloaded("too many statements wait for a connection", 1000, 0);
     this.running++;
     try {
       const client = await this.connected();
@@ -93,6 +106,13 @@ export class Lane implements Connection {
   /** Statements that are under way or wait for their turn. */
   get inFlight(): number {
     return this.running;
+  }
+
+  /** The next statement gets a new connection; the present one ends with what it was given. */
+  renew(): void {
+    const { client } = this;
+    this.client = null;
+    if (client !== null) void this.last.then(() => client.end()).catch(() => undefined);
   }
 
   async close(): Promise<void> {
@@ -130,7 +150,7 @@ export class Lane implements Connection {
     });
     try {
       await client.connect();
-      await this.onOpen(client);
+      heedWarnings(client);
     } catch (error) {
       client.end().catch(() => undefined);
       const fault = new DatabaseFault("unavailable", toFault(error).message, false, 1000, { cause: error });
@@ -148,38 +168,58 @@ export class Lane implements Connection {
   }
 }
 
-/** The pool for transactions and for what is not hot. */
+/** A pool for transactions and for what is not hot. */
 export class TransactionPool implements Connection {
   private readonly pool: pg.Pool;
+  /** Connections that may be lent out; the others are replaced when their turn comes. */
+  private current = new WeakSet<pg.PoolClient>();
 
   constructor(
     private readonly settings: ConnectionSettings,
+    name: string,
+    private readonly turnstile: Turnstile,
     private readonly reachability: Reachability,
   ) {
-    this.pool = new pg.Pool({ ...clientConfig(settings, "leasehold commands"), max: settings.poolSize, idleTimeoutMillis: 60_000 });
+    this.pool = new pg.Pool({ ...clientConfig(settings, `leasehold ${name}`), max: settings.poolSize, idleTimeoutMillis: IDLE_MS });
     // An idle connection that breaks is replaced by the pool; without a listener the error would end the process.
     this.pool.on("error", () => undefined);
+    this.pool.on("connect", (client) => {
+      heedWarnings(client);
+      this.current.add(client);
+    });
   }
 
   run(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
     return this.withClient((client) => runOn(client, statement, values, this.settings.prepared));
   }
 
+  /** The same for a caller, who is refused where he would wait too long. */
+  for(caller: Caller | undefined): Connection {
+    return {
+      run: (statement, values) => this.withClient((client) => runOn(client, statement, values, this.settings.prepared), caller),
+    };
+  }
+
   /** Runs `work` in a transaction; commits when it resolves. Conflicts with other transactions are tried once more. */
-  async transaction<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+  async transaction<T>(work: (connection: Connection) => Promise<T>, caller?: Caller): Promise<T> {
     try {
-      return await this.once(work);
+      return await this.once(work, caller);
     } catch (error) {
-      if (error instanceof DatabaseFault && error.kind === "conflict") return this.once(work);
+      if (error instanceof DatabaseFault && error.kind === "conflict") return this.once(work, caller);
       throw error;
     }
+  }
+
+  /** Whatever comes next gets a new connection. */
+  renew(): void {
+    this.current = new WeakSet();
   }
 
   async close(): Promise<void> {
     await this.pool.end();
   }
 
-  private once<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+  private once<T>(work: (connection: Connection) => Promise<T>, caller: Caller | undefined): Promise<T> {
     return this.withClient(async (client) => {
       await control(client, "BEGIN");
       try {
@@ -187,16 +227,22 @@ export class TransactionPool implements Connection {
         await control(client, "COMMIT");
         return result;
       } catch (error) {
-        await client.query("ROLLBACK").catch(() => undefined);
+        // A broken connection is closed, which rolls back; over a dead socket this would wait once more for an answer that never comes.
+        if (!(error instanceof DatabaseFault && breaksConnection(error))) await client.query("ROLLBACK").catch(() => undefined);
         throw error;
       }
-    });
+    }, caller);
   }
 
-  private async withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  // The pool's own queue stays empty: no more pass than it has connections.
+  private withClient<T>(work: (client: pg.PoolClient) => Promise<T>, caller?: Caller): Promise<T> {
+    return this.turnstile.pass(() => this.lent(work), caller);
+  }
+
+  private async lent<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     let client: pg.PoolClient;
     try {
-      client = await this.pool.connect();
+      for (client = await this.pool.connect(); !this.current.has(client); client = await this.pool.connect()) client.release(true);
     } catch (error) {
       const fault = new DatabaseFault("unavailable", toFault(error).message, false, 1000, { cause: error });
       this.reachability.failed(fault);
@@ -224,6 +270,20 @@ export class TransactionPool implements Connection {
   }
 }
 
+/** Connections on which a warning came with the statement that runs. */
+const doubted = new WeakSet<pg.ClientBase>();
+
+// A commit whose wait for the standby was cancelled is answered like any other; this warning is all that tells it apart.
+function heedWarnings(client: pg.ClientBase): void {
+  client.on("notice", ({ code }) => {
+    if (code === "01000") doubted.add(client);
+  });
+}
+
+function refuseDoubt(client: pg.ClientBase): void {
+  if (doubted.delete(client)) throw new DatabaseFault("unavailable", "the commit may not have reached the standby", true, 1000);
+}
+
 async function runOn(client: pg.ClientBase, statement: Statement, values: readonly unknown[], prepared: boolean): Promise<Row[]> {
   const query = {
     text: statement.text,
@@ -233,6 +293,7 @@ async function runOn(client: pg.ClientBase, statement: Statement, values: readon
   };
   try {
     const result = await client.query<Cell[]>(query);
+    refuseDoubt(client);
     return result.rows;
   } catch (error) {
     throw toFault(error);
@@ -242,6 +303,7 @@ async function runOn(client: pg.ClientBase, statement: Statement, values: readon
 async function control(client: pg.ClientBase, command: "BEGIN" | "COMMIT"): Promise<void> {
   try {
     await client.query(command);
+    refuseDoubt(client);
   } catch (error) {
     throw toFault(error);
   }

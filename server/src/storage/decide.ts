@@ -1,11 +1,12 @@
 // How does an event happen to one stored task? Lock it, let the domain answer, write the answer: all in one transaction.
 
-import type { Event } from "../domain/event.js";
-import type { LiveTask, Payload } from "../domain/task.js";
+import type { Context, Event } from "../domain/event.js";
+import type { LiveTask } from "../domain/task.js";
 import { transition } from "../domain/transition.js";
 import type { ApplyStatements } from "./apply-decisions.js";
 import { applyDecisions } from "./apply-decisions.js";
-import { LIVE_COLUMNS, readLive, stateOf } from "./live-rows.js";
+import { FENCING_BASE } from "./lease-tasks.js";
+import { LIVE_COLUMNS, TASK_OF_LIVE, readLive, stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { bytes, hexDigits, instant, integer, optionalInstant, text } from "./statement.js";
 import type { DecideResult, FinishedOutcome, TaskReference } from "./storage.js";
@@ -26,13 +27,13 @@ export function decideStatements(build: Build): DecideStatements {
   return {
     lock: build(
       "lock_task",
-      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
+      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l ${TASK_OF_LIVE}
       WHERE l.shard = $1 AND l.id = $2::uuid AND l.namespace = $3 FOR UPDATE OF l`,
     ),
     // The time is read after the lock was got: a clock read before a lock wait would be old.
     now: build(
       "now_and_execution_metadata",
-      `SELECT c.now, e.content_type, e.content, p.update_time FROM (SELECT $schema.leasehold_now() AS now) c
+      `SELECT c.now, e.content_type, e.content, p.update_time, ${FENCING_BASE} FROM (SELECT $schema.leasehold_now() AS now) c
       LEFT JOIN $schema.execution_metadata e ON e.shard = $1 AND e.id = $2::uuid AND $3::bool
       LEFT JOIN $schema.task_progress p ON p.shard = $1 AND p.id = $2::uuid`,
     ),
@@ -88,10 +89,10 @@ export async function decideById(
     return outcome === null ? { kind: "not-found" } : { kind: "finished", outcome, id };
   }
   const before = readLive(row);
-  const { nowUs, executionMetadata, progressUs } = await readNow(connection, statements, shard, before, needsMetadata(before, event));
-  context.observe(nowUs);
+  const now = await readNow(connection, statements, shard, before, needsMetadata(before, event));
+  context.observe(now.nowUs);
   const { chance, maxPayloadBytes } = context;
-  const answer = transition(before, event, { nowUs, chance, executionMetadata, progressUs, maxPayloadBytes });
+  const answer = transition(before, event, { ...now, chance, maxPayloadBytes });
   // A request that is repeated gets its first answer, whatever its etag has become meanwhile.
   if (answer.kind !== "repeated" && etagRevision !== undefined && etagRevision !== before.revision) return { kind: "etag-mismatch" };
   if (answer.kind === "changed" || answer.kind === "finished") {
@@ -122,12 +123,12 @@ async function readNow(
   shard: number,
   task: LiveTask,
   withMetadata: boolean,
-): Promise<{ nowUs: number; executionMetadata: Payload | null; progressUs: number | null }> {
+): Promise<Pick<Context, "nowUs" | "executionMetadata" | "progressUs" | "fencingBase">> {
   const [row] = await connection.run(statements.now, [shard, task.identity.id, withMetadata]);
   if (row === undefined) throw new Error("the clock statement answered nothing");
   const content = bytes(row, 2);
   const executionMetadata = content === null ? null : { contentType: text(row, 1), data: content };
-  return { nowUs: instant(row, 0), executionMetadata, progressUs: optionalInstant(row, 3) };
+  return { nowUs: instant(row, 0), executionMetadata, progressUs: optionalInstant(row, 3), fencingBase: integer(row, 4) };
 }
 
 // Only proceeds look into the execution metadata, and it may be large.

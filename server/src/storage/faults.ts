@@ -28,6 +28,19 @@ export class DatabaseFault extends Error {
   }
 }
 
+/** Shortest and longest delay that a refused caller is asked for, before chance makes it up to twice as long. */
+const LEAST_DELAY_MS = 100;
+const MOST_DELAY_MS = 10_000;
+
+/**
+ * The refusal of what would wait too long: nothing was done. The delay it asks for is what waits now, `waitMs`, and up to as much again by
+ * `chance` (0 to 1), so that those who were refused together do not come back together.
+ */
+export function overloaded(message: string, waitMs: number, chance: number): DatabaseFault {
+  const delayMs = Math.min(Math.max(waitMs, LEAST_DELAY_MS), MOST_DELAY_MS) * (1 + chance);
+  return new DatabaseFault("overloaded", message, false, Math.ceil(delayMs));
+}
+
 /** The SQLSTATE of an error from the driver, or null where it did not come from Postgres. */
 export function sqlState(error: unknown): string | null {
   if (typeof error !== "object" || error === null || !("code" in error)) return null;
@@ -56,6 +69,8 @@ function kindOf(state: string): FaultKind {
   if (state === "40001" || state === "40P01" || state === "55P03") return "conflict";
   // 57014 is a statement time-out or a cancel: nothing was stored, the connection is good, but the database is in trouble.
   if (state === "57014") return "overloaded";
+  // 0A000: a standby refuses the connection, or a prepared statement is older than its table. Either way another connection may do better.
+  if (state === "0A000") return "unavailable";
   if (state.startsWith("08") || state.startsWith("57P") || state === "25006" || state.startsWith("58")) return "unavailable";
   if (state.startsWith("53")) return "overloaded";
   if (state.startsWith("22") || state.startsWith("54")) return "invalid-value";

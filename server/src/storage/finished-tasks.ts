@@ -76,11 +76,11 @@ export function finishedStatements(build: Build): FinishedStatements {
     remove: build(
       "delete_task",
       `WITH f AS (DELETE FROM $schema.finished_tasks x WHERE x.shard = $1 AND x.id = $2::uuid RETURNING x.id, x.namespace),
-      t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id IN (SELECT id FROM f) RETURNING x.namespace, x.name, x.key, x.id),
+      t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f) RETURNING x.namespace, x.name, x.key, x.id),
       k AS (DELETE FROM $schema.task_keys x USING t WHERE x.shard = $1 AND x.namespace = t.namespace AND x.name = t.name AND x.key = t.key AND x.id = t.id),
-      m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id IN (SELECT id FROM f)),
-      e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id IN (SELECT id FROM f)),
-      p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id IN (SELECT id FROM f)),
+      m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f)),
+      e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f)),
+      p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f)),
       b AS (
         DELETE FROM $schema.task_labels x USING (
           SELECT y.namespace, y.id, y.create_time, p.pair ->> 0 AS key, p.pair ->> 1 AS value

@@ -11,9 +11,9 @@ import type { ApplyStatements } from "./apply-decisions.js";
 import { applyDecisions } from "./apply-decisions.js";
 import { textArray, uuidArray } from "./binary-arrays.js";
 import type { DecideStatements } from "./decide.js";
-import type { InsertStatements } from "./insert-tasks.js";
+import type { InsertContext, InsertStatements } from "./insert-tasks.js";
 import { insertTasks } from "./insert-tasks.js";
-import { readLive } from "./live-rows.js";
+import { TASK_OF_LIVE, readLive } from "./live-rows.js";
 import type { Connection, Row, Statement } from "./statement.js";
 import { bytes, instant, text } from "./statement.js";
 import type { Inserted } from "./storage.js";
@@ -45,8 +45,8 @@ export function keyStatements(build: Build): KeyStatements {
       FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS u(namespace, name, key, place)
       CROSS JOIN LATERAL (
         SELECT * FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = u.namespace AND k.name = u.name AND k.key = u.key OFFSET 0) k
-      JOIN $schema.tasks t ON t.shard = $1 AND t.id = k.id
-      LEFT JOIN $schema.finished_tasks f ON f.shard = $1 AND f.id = k.id`,
+      CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = k.id OFFSET 0) t
+      LEFT JOIN LATERAL (SELECT f.id FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.id = k.id OFFSET 0) f ON true`,
     ),
     passOn: build(
       "pass_key_on",
@@ -60,17 +60,15 @@ export function keyStatements(build: Build): KeyStatements {
         SELECT x.tid FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[]) AS u(namespace, name, key, id) CROSS JOIN LATERAL (
           SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = u.namespace AND k.name = u.name
             AND k.key = u.key AND k.id = u.id AND k.held_until IS NULL OFFSET 0) x
-        WHERE NOT EXISTS (SELECT 1 FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
-          WHERE l.shard = $1 AND l.id = u.id AND t.key = u.key)))`,
+        WHERE (SELECT true FROM $schema.live_tasks l ${TASK_OF_LIVE}
+          WHERE l.shard = $1 AND l.id = u.id AND t.key = u.key OFFSET 0) IS NULL))`,
     ),
   };
 }
 
 /** What the insert needs from outside. */
-export interface KeyContext {
-  readonly shard: number;
+export interface KeyContext extends InsertContext {
   readonly chance: number;
-  readonly observe: (nowUs: number) => void;
 }
 
 /** A key may be freed between the insert and the look at its holder; then the insert is tried again, at most so often. */
@@ -92,7 +90,7 @@ export async function insertWithKeys(
     if (turn === MOST_TRIES * Math.max(tasks.length, 1)) throw new Error("keys changed hands again and again");
     // Of several tasks with one key only the first can be inserted by one statement; the others meet its key afterwards.
     const round = firstOfEachKey(open);
-    const inserted = await insertTasks(connection, statements, context.shard, round, context.observe);
+    const inserted = await insertTasks(connection, statements, round, context);
     const unstored: NewTask[] = [];
     round.forEach((task, index) => {
       const answer = inserted[index];
@@ -200,7 +198,7 @@ async function replace(
   // Passed on before the old task ends, so that its end neither frees nor holds the key.
   await connection.run(statements.passOn, [context.shard, namespace, name, key, id, taken.id]);
   await applyDecisions(connection, statements, context.shard, [{ before, answer, notBeforeUs: null }], context.observe);
-  const [inserted] = await insertTasks(connection, statements, context.shard, [task], context.observe);
+  const [inserted] = await insertTasks(connection, statements, [task], context);
   if (inserted?.kind !== "created") return { kind: "id-exists", sameContent: false, exists: true };
   return { ...inserted, replaced: { before, answer } };
 }

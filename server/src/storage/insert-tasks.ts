@@ -1,13 +1,16 @@
 // How are tasks stored? Many in one statement; an id that exists is left alone and asked about in a second one.
 
 import type { NewTask } from "../domain/new-task.js";
-import { boolArray, byteaArray, instantArray, int2Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
+import { storedTask } from "../domain/new-task.js";
+import { transition } from "../domain/transition.js";
+import { boolArray, byteaArray, hexArray, instantArray, int2Array, int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
 import { writeLabels, writeRetryPolicy, writeTraceContext } from "./json-columns.js";
 import { pendingReasonNumber } from "./live-rows.js";
+import { FENCING_BASE } from "./lease-tasks.js";
 import { isSearchable } from "./searchable.js";
 import type { Connection, Statement } from "./statement.js";
-import { hexDigits, instant, text } from "./statement.js";
-import type { Inserted } from "./storage.js";
+import { hexDigits, instant, integer, text } from "./statement.js";
+import type { Inserted, ReservedSlots } from "./storage.js";
 
 type Build = (name: string, text: string) => Statement;
 
@@ -23,18 +26,26 @@ export function insertStatements(build: Build): InsertStatements {
     // A task that is due at once carries no time of its own: it was created, and is due, when this statement runs.
     insert: build(
       "insert_tasks",
-      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now, ${FENCING_BASE} AS fencing_base),
       n AS MATERIALIZED (
         SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int2[], $7::int2[], $8::timestamptz[], $9::text[],
           $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::bytea[], $16::text[], $17::bool[], $18::bytea[],
-          $19::text[], $20::text[], $21::text[], $22::bytea[], $23::bytea[], $24::text[], $25::bool[])
+          $19::text[], $20::text[], $21::text[], $22::bytea[], $23::bytea[], $24::text[], $25::bool[], $29::int4[])
         AS u(id, namespace, name, queue, priority, pending_reason, schedule_time, key, key_hold_us, queue_us, attempt_us, silence_us,
           total_us, metadata, metadata_type, metadata_searchable, metadata_fingerprint, labels, retry_policy, trace_context,
-          content_hash, em, em_type, em_searchable)),
+          content_hash, em, em_type, em_searchable, session_place)),
+      -- As a claim sees them: a session that ended or was taken over meanwhile gets nothing, and its tasks wait.
+      sess AS MATERIALIZED (
+        SELECT u.place, u.id, u.epoch, u.nonce, u.worker, alive.namespace
+        FROM unnest($30::uuid[], $31::int8[], $32::bytea[], $33::text[]) WITH ORDINALITY AS u(id, epoch, nonce, worker, place)
+        CROSS JOIN LATERAL (
+          SELECT s.namespace FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.epoch = u.epoch
+            AND s.end_time IS NULL AND s.expires_at > (SELECT now FROM c) OFFSET 0) alive),
       k AS MATERIALIZED (
         INSERT INTO $schema.task_keys AS k (shard, namespace, name, key, id)
         SELECT $1::int2, n.namespace, n.name, n.key, n.id FROM n
-        WHERE n.key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM $schema.tasks x WHERE x.shard = $1 AND x.id = n.id)
+        -- As a value, row by row: as NOT EXISTS it became a join with all tasks.
+        WHERE n.key IS NOT NULL AND (SELECT true FROM $schema.tasks x WHERE x.shard = $1 AND x.id = n.id OFFSET 0) IS NULL
         ORDER BY n.namespace, n.name, n.key
         -- A key of the same id is that of a task stored meanwhile, which may have finished and hold it: its end stays.
         ON CONFLICT (shard, namespace, name, key) DO UPDATE SET id = excluded.id,
@@ -55,13 +66,20 @@ export function insertStatements(build: Build): InsertStatements {
       l AS (
         INSERT INTO $schema.live_tasks (shard, namespace, id, queue, name, priority, state, pending_reason, create_time,
           run_at, revision, queue_deadline, total_deadline, attempt_limit_us, silence_limit_us, execution_metadata_version,
-          execution_metadata_bytes)
-        SELECT $1::int2, n.namespace, n.id, n.queue, n.name, n.priority, 0, n.pending_reason, t.create_time,
-          GREATEST(n.schedule_time, t.create_time), 1,
-          GREATEST(n.schedule_time, t.create_time) + n.queue_us * interval '1 microsecond',
+          execution_metadata_bytes, session_id, session_epoch, lease_nonce, worker_name, lease_time, fencing_token, attempt_deadline,
+          silence_deadline)
+        SELECT $1::int2, n.namespace, n.id, n.queue, n.name, n.priority, CASE WHEN s.id IS NULL THEN 0 ELSE 1 END, n.pending_reason,
+          t.create_time, GREATEST(n.schedule_time, t.create_time), CASE WHEN s.id IS NULL THEN 1 ELSE 2 END,
+          CASE WHEN s.id IS NULL THEN GREATEST(n.schedule_time, t.create_time) + n.queue_us * interval '1 microsecond' END,
           t.create_time + n.total_us * interval '1 microsecond', n.attempt_us, n.silence_us,
-          CASE WHEN n.em IS NULL THEN 0 ELSE 1 END, coalesce(octet_length(n.em), 0)
-        FROM t JOIN n USING (id)),
+          CASE WHEN n.em IS NULL THEN 0 ELSE 1 END, coalesce(octet_length(n.em), 0),
+          s.id, s.epoch, s.nonce, coalesce(s.worker, ''), CASE WHEN s.id IS NOT NULL THEN t.create_time END,
+          CASE WHEN s.id IS NULL THEN 0 ELSE c.fencing_base + 1 END,
+          CASE WHEN s.id IS NOT NULL THEN t.create_time + n.attempt_us * interval '1 microsecond' END,
+          CASE WHEN s.id IS NOT NULL THEN t.create_time + n.silence_us * interval '1 microsecond' END
+        FROM t JOIN n USING (id) CROSS JOIN c LEFT JOIN sess s ON s.place = n.session_place AND s.namespace = n.namespace
+          AND (n.schedule_time IS NULL OR n.schedule_time <= t.create_time)
+        RETURNING id, fencing_token),
       e AS (
         INSERT INTO $schema.execution_metadata (shard, namespace, id, version, searchable, content_type, content)
         SELECT $1::int2, n.namespace, n.id, 1, n.em_searchable, n.em_type, n.em
@@ -70,7 +88,7 @@ export function insertStatements(build: Build): InsertStatements {
         INSERT INTO $schema.task_labels (shard, namespace, key, value, create_time, id)
         SELECT $1::int2, n.namespace, p.key, p.value, t.create_time, n.id
         FROM unnest($26::uuid[], $27::text[], $28::text[]) AS p(id, key, value) JOIN t USING (id) JOIN n USING (id))
-      SELECT t.id, t.create_time, c.now FROM t, c`,
+      SELECT l.id, c.now, l.fencing_token FROM l, c`,
     ),
     existing: build(
       "existing_tasks",
@@ -80,29 +98,62 @@ export function insertStatements(build: Build): InsertStatements {
   };
 }
 
-/** Stores tasks of one shard, sorted by id; answers them in the order given. `observe` gets the database's time. */
+/** Where tasks are stored, and what their leases are made with. */
+export interface InsertContext {
+  readonly shard: number;
+  readonly slots: ReservedSlots;
+  /** Gets the database's time. */
+  readonly observe: (nowUs: number) => void;
+}
+
+/** No slots wait for the tasks. */
+export const NO_SLOTS: ReservedSlots = { sessions: [], sessionOf: new Map() };
+
+/** Stores tasks of one shard, sorted by id; answers them in the order given. */
 export async function insertTasks(
   connection: Connection,
   statements: InsertStatements,
-  shard: number,
   tasks: readonly NewTask[],
-  observe: (nowUs: number) => void,
+  context: InsertContext,
 ): Promise<Inserted[]> {
   const sorted = distinctById(tasks);
-  const rows = await connection.run(statements.insert, parameters(shard, sorted));
-  const created = new Map(rows.map((row) => [text(row, 0), instant(row, 1)]));
-  const first = rows[0];
-  if (first !== undefined) observe(instant(first, 2));
-  const answered = new Set<NewTask>();
-  for (const task of sorted) if (created.has(task.submission.id)) answered.add(task);
-  const missing = tasks.filter((task) => !answered.has(task));
-  const stored = missing.length === 0 ? new Map<string, StoredContent>() : await readExisting(connection, statements, shard, missing);
+  const rows = await connection.run(statements.insert, parameters(sorted, context));
+  const answers = new Map<NewTask, Inserted>();
+  const [first] = rows;
+  if (first !== undefined) {
+    const createTimeUs = instant(first, 1);
+    context.observe(createTimeUs);
+    const tokens = new Map(rows.map((row) => [text(row, 0), integer(row, 2)]));
+    for (const task of sorted) {
+      const token = tokens.get(task.submission.id);
+      if (token !== undefined) answers.set(task, createdAt(task, createTimeUs, token, context.slots));
+    }
+  }
+  if (answers.size === tasks.length) return tasks.map((task) => answers.get(task) ?? unanswered());
+  const missing = tasks.filter((task) => !answers.has(task));
+  const stored = await readExisting(connection, statements, context.shard, missing);
   return tasks.map((task) => {
-    const createTimeUs = answered.has(task) ? created.get(task.submission.id) : undefined;
-    if (createTimeUs !== undefined) return { kind: "created", createTimeUs };
+    const answer = answers.get(task);
+    if (answer !== undefined) return answer;
     const existing = stored.get(task.submission.id);
     return { kind: "id-exists", sameContent: sameContent(task, existing), exists: existing !== undefined };
   });
+}
+
+// A task that was leased at once has a fencing token.
+function createdAt(task: NewTask, createTimeUs: number, fencingToken: number, { sessions, sessionOf }: ReservedSlots): Inserted {
+  if (fencingToken === 0) return { kind: "created", createTimeUs };
+  const session = sessions[sessionOf.get(task.submission.id) ?? -1];
+  if (session === undefined) return unanswered();
+  const { nonce, id: sessionId, epoch, workerName } = session;
+  const event = { kind: "leased", lease: { nonce, sessionId, epoch }, workerName, fencingBase: fencingToken - 1 } as const;
+  const times = { nowUs: createTimeUs, chance: 0, executionMetadata: null, maxPayloadBytes: 0 };
+  const answer = transition(storedTask(task, createTimeUs), event, times);
+  return answer.kind === "changed" ? { kind: "created", createTimeUs, leased: answer.task } : unanswered();
+}
+
+function unanswered(): never {
+  throw new Error("the insert answered what it was not asked");
 }
 
 interface StoredContent {
@@ -133,7 +184,7 @@ function sameContent(task: NewTask, stored: StoredContent | undefined): boolean 
   return Buffer.from(contentHash).toString("hex") === stored.hash;
 }
 
-function parameters(shard: number, tasks: readonly NewTask[]): unknown[] {
+function parameters(tasks: readonly NewTask[], { shard, slots }: InsertContext): unknown[] {
   const submissions = tasks.map((task) => task.submission);
   const labels = submissions.flatMap(({ id, labels }) => [...labels].map(([key, value]) => ({ id, key, value })));
   return [
@@ -165,5 +216,16 @@ function parameters(shard: number, tasks: readonly NewTask[]): unknown[] {
     uuidArray(labels.map((label) => label.id)),
     textArray(labels.map((label) => label.key)),
     textArray(labels.map((label) => label.value)),
+    int4Array(submissions.map((s) => sessionPlace(slots, s.id))),
+    uuidArray(slots.sessions.map((session) => session.id)),
+    int8Array(slots.sessions.map((session) => session.epoch)),
+    hexArray(slots.sessions.map((session) => session.nonce)),
+    textArray(slots.sessions.map((session) => session.workerName)),
   ];
+}
+
+/** Places count from 1 in Postgres. */
+function sessionPlace({ sessionOf }: ReservedSlots, taskId: string): number | null {
+  const index = sessionOf.get(taskId);
+  return index === undefined ? null : index + 1;
 }

@@ -2,21 +2,28 @@
 // that a newer stream took over meanwhile.
 
 import { SUSPECT_LOSSES } from "../domain/retry.js";
-import { hexArray, int2Array, int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
+import { hexArray, instantArray, int2Array, int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
 import { readLabels, readTraceContext } from "./json-columns.js";
-import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive } from "./live-rows.js";
+import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive, TASK_OF_LIVE } from "./live-rows.js";
 import type { Connection, Row, Statement } from "./statement.js";
 import { bytes, instant, text } from "./statement.js";
-import type { Claim, Claimed, LeasedTask, LeasePayloads } from "./storage.js";
+import type { Claim, Claimed, ClaimingSession, LeasedTask, LeasePayloads } from "./storage.js";
 
 type Build = (name: string, text: string) => Statement;
 
 /** Payloads up to this size come with the claim; larger ones are read one task at a time. */
 export const INLINE_PAYLOAD_BYTES = 8192;
 
+/**
+ * The least fencing token of whatever is leased now, as SQL: the timeline of Postgres, which rises with each failover, in the high bits. Read by
+ * the statement that leases: a connection may outlive a failover, behind a pooler for one, and what was read when it was opened is then old.
+ */
+export const FENCING_BASE = "(('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 << 40)";
+
 /** Statements of this file. */
 export interface LeaseStatements {
   readonly claim: Statement;
+  readonly claimOne: Statement;
   readonly claimSuspects: Statement;
   readonly epochs: Statement;
   readonly payloads: Statement;
@@ -27,8 +34,10 @@ export function leaseStatements(build: Build): LeaseStatements {
   return {
     // Candidates are picked without locks, merged (within a queue by priority, then due time; queues taking turns), and only
     // the picked ones are locked. The session row is not locked: that would block its heartbeat.
-    claim: build("claim", claimText(`l.lost_leases < ${String(SUSPECT_LOSSES)}`)),
-    claimSuspects: build("claim_suspects", claimText(`l.lost_leases >= ${String(SUSPECT_LOSSES)}`)),
+    claim: build("claim", claimText(mergedCandidates(TRUSTED))),
+    // A single group has nothing to merge: what is picked is locked at once, and two servers that claim it at the same time take different tasks.
+    claimOne: build("claim_one", claimText(ONE_GROUP)),
+    claimSuspects: build("claim_suspects", claimText(mergedCandidates(`l.lost_leases >= ${String(SUSPECT_LOSSES)}`))),
     epochs: build(
       "claim_epochs",
       `SELECT u.id FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch) CROSS JOIN LATERAL (
@@ -43,25 +52,18 @@ export function leaseStatements(build: Build): LeaseStatements {
   };
 }
 
-// `which`: tasks that are trusted, or suspects; the two have an index each.
-function claimText(which: string): string {
-  return `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
-      sess AS MATERIALIZED (
-        SELECT u.place, u.id, u.epoch, u.nonce, u.worker
-        FROM unnest($7::uuid[], $8::int8[], $9::bytea[], $10::text[]) WITH ORDINALITY AS u(id, epoch, nonce, worker, place)
-        CROSS JOIN LATERAL (
-          SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.namespace = $2 AND s.epoch = u.epoch
-            AND s.end_time IS NULL AND s.expires_at > (SELECT now FROM c) OFFSET 0) alive),
-      slots AS MATERIALIZED (
-        SELECT row_number() OVER () AS place, s.id, s.epoch, s.nonce, s.worker
-        FROM unnest($11::int4[]) AS u(session_place) JOIN sess s ON s.place = u.session_place),
-      cand AS MATERIALIZED (
+const TRUSTED = `l.lost_leases < ${String(SUSPECT_LOSSES)}`;
+
+// Leaves the locked rows in `locked`. `which`: tasks that are trusted, or suspects; the two have an index each.
+function mergedCandidates(which: string): string {
+  return `cand AS MATERIALIZED (
         SELECT x.tid, g.turn, g.name, g.free, x.priority, x.run_at, x.id
-        FROM unnest($3::text[], $4::text[], $5::int2[], $6::int4[], $12::int4[]) AS g(queue, name, priority, free, turn)
+        FROM unnest($3::text[], $4::text[], $5::int2[], $6::int4[], $12::timestamptz[], $13::int4[])
+          AS g(queue, name, priority, free, run_from, turn)
         CROSS JOIN LATERAL (
           SELECT l.ctid AS tid, l.id, l.priority, l.run_at FROM $schema.live_tasks l
           WHERE l.shard = $1 AND l.namespace = $2 AND l.queue = g.queue AND l.name = g.name AND l.priority = g.priority
-            AND l.state = 0 AND ${which} AND l.run_at <= (SELECT now FROM c)
+            AND l.state = 0 AND ${which} AND l.run_at >= g.run_from AND l.run_at <= (SELECT now FROM c)
           ORDER BY l.run_at, l.id LIMIT LEAST(g.free, (SELECT count(*) FROM slots))) x),
       in_queue AS (
         SELECT cand.*, row_number() OVER (PARTITION BY turn ORDER BY priority DESC, run_at, id) AS of_queue FROM cand),
@@ -76,12 +78,33 @@ function claimText(which: string): string {
         SELECT x.tid FROM picked CROSS JOIN LATERAL (
           SELECT l.ctid AS tid FROM $schema.live_tasks l
           WHERE l.ctid = picked.tid AND l.shard = $1 AND l.state = 0 AND l.run_at <= (SELECT now FROM c)
-          FOR UPDATE SKIP LOCKED) x),
+          FOR UPDATE SKIP LOCKED) x)`;
+}
+
+const ONE_GROUP = `locked AS MATERIALIZED (
+        SELECT l.ctid AS tid FROM $schema.live_tasks l
+        WHERE l.shard = $1 AND l.namespace = $2 AND l.queue = ($3::text[])[1] AND l.name = ($4::text[])[1] AND l.priority = ($5::int2[])[1]
+          AND l.state = 0 AND ${TRUSTED} AND l.run_at >= ($12::timestamptz[])[1] AND l.run_at <= (SELECT now FROM c)
+        ORDER BY l.run_at, l.id LIMIT LEAST(($6::int4[])[1], (SELECT count(*) FROM slots))
+        FOR UPDATE SKIP LOCKED)`;
+
+function claimText(locked: string): string {
+  return `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now, ${FENCING_BASE} AS fencing_base),
+      sess AS MATERIALIZED (
+        SELECT u.place, u.id, u.epoch, u.nonce, u.worker
+        FROM unnest($7::uuid[], $8::int8[], $9::bytea[], $10::text[]) WITH ORDINALITY AS u(id, epoch, nonce, worker, place)
+        CROSS JOIN LATERAL (
+          SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.id = u.id AND s.namespace = $2 AND s.epoch = u.epoch
+            AND s.end_time IS NULL AND s.expires_at > (SELECT now FROM c) OFFSET 0) alive),
+      slots AS MATERIALIZED (
+        SELECT row_number() OVER () AS place, s.id, s.epoch, s.nonce, s.worker
+        FROM unnest($11::int4[]) AS u(session_place) JOIN sess s ON s.place = u.session_place),
+      ${locked},
       placed AS MATERIALIZED (SELECT tid, row_number() OVER () AS place FROM locked),
       l AS (
         UPDATE $schema.live_tasks l SET state = 1, session_id = s.id, session_epoch = s.epoch, lease_nonce = s.nonce,
           worker_name = s.worker, lease_time = c.now, settled_seq = 0,
-          fencing_token = GREATEST(l.fencing_token, $13::int8) + 1, revision = l.revision + 1, queue_deadline = NULL,
+          fencing_token = GREATEST(l.fencing_token, c.fencing_base) + 1, revision = l.revision + 1, queue_deadline = NULL,
           attempt_deadline = c.now + l.attempt_limit_us * interval '1 microsecond',
           silence_deadline = c.now + l.silence_limit_us * interval '1 microsecond'
         FROM placed p JOIN slots s ON s.place = p.place, c
@@ -90,34 +113,25 @@ function claimText(which: string): string {
       SELECT ${LIVE_COLUMNS}, t.labels, t.trace_context, t.metadata_type,
         CASE WHEN octet_length(t.metadata) <= ${String(INLINE_PAYLOAD_BYTES)} THEN t.metadata END,
         e.content_type, e.content, c.now
-      FROM l CROSS JOIN c CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = l.id OFFSET 0) t
+      FROM l CROSS JOIN c ${TASK_OF_LIVE}
       LEFT JOIN LATERAL (
         SELECT e.content_type, e.content FROM $schema.execution_metadata e
         WHERE e.shard = $1 AND e.id = l.id AND l.execution_metadata_bytes BETWEEN 1 AND ${String(INLINE_PAYLOAD_BYTES)} OFFSET 0) e ON true`;
 }
 
-/** Claims in one shard. `fencingBase` carries the Postgres timeline in its high bits. */
+/** Claims in one shard. */
 export async function leaseTasks(
   connection: Connection,
   statements: LeaseStatements,
   shard: number,
   claim: Claim,
-  fencingBase: number,
   observe: (nowUs: number) => void,
 ): Promise<Claimed> {
-  const rows = await connection.run(
-    claim.suspects ? statements.claimSuspects : statements.claim,
-    claimParameters(shard, claim, fencingBase),
-  );
+  const rows = await runClaim(connection, statements, shard, claim);
   const first = rows[0];
   if (first === undefined) return { leased: [], outdated: [] };
   observe(instant(first, LIVE_COLUMN_COUNT + 6));
-  const alive = await connection.run(statements.epochs, [
-    shard,
-    uuidArray(claim.sessions.map((session) => session.id)),
-    int8Array(claim.sessions.map((session) => session.epoch)),
-  ]);
-  const current = new Set(alive.map((row) => text(row, 0)));
+  const current = await currentSessions(connection, statements, shard, claim.sessions);
   const claimed: Claimed = { leased: [], outdated: [] };
   for (const row of rows) {
     const task = readLeased(row);
@@ -125,6 +139,27 @@ export async function leaseTasks(
     (isCurrent ? claimed.leased : claimed.outdated).push(task);
   }
   return claimed;
+}
+
+function runClaim(connection: Connection, statements: LeaseStatements, shard: number, claim: Claim): Promise<Row[]> {
+  const values = claimParameters(shard, claim);
+  if (!claim.suspects && claim.groups.length === 1) return connection.run(statements.claimOne, values);
+  const queues = [...new Set(claim.groups.map((group) => group.queue))];
+  const turns = int4Array(claim.groups.map((group) => queues.indexOf(group.queue)));
+  return connection.run(claim.suspects ? statements.claimSuspects : statements.claim, [...values, turns]);
+}
+
+/** Those of the sessions that live on at the same epoch, read after the commit of what was leased for them. */
+export async function currentSessions(
+  connection: Connection,
+  statements: LeaseStatements,
+  shard: number,
+  sessions: readonly ClaimingSession[],
+): Promise<Set<string>> {
+  const ids = uuidArray(sessions.map((session) => session.id));
+  const epochs = int8Array(sessions.map((session) => session.epoch));
+  const alive = await connection.run(statements.epochs, [shard, ids, epochs]);
+  return new Set(alive.map((row) => text(row, 0)));
 }
 
 /** Reads the payloads of one leased task. */
@@ -144,8 +179,10 @@ export async function readPayloads(
   };
 }
 
-function claimParameters(shard: number, claim: Claim, fencingBase: number): unknown[] {
-  const queues = [...new Set(claim.groups.map((group) => group.queue))];
+/** 1970: no task is due before. */
+const BEGINNING_US = 0;
+
+function claimParameters(shard: number, claim: Claim): unknown[] {
   return [
     shard,
     claim.namespace,
@@ -158,8 +195,7 @@ function claimParameters(shard: number, claim: Claim, fencingBase: number): unkn
     hexArray(claim.sessions.map((session) => session.nonce)),
     textArray(claim.sessions.map((session) => session.workerName)),
     int4Array(claim.slots.map((index) => index + 1)),
-    int4Array(claim.groups.map((group) => queues.indexOf(group.queue))),
-    fencingBase,
+    instantArray(claim.groups.map(({ fromUs }) => fromUs ?? BEGINNING_US)),
   ];
 }
 

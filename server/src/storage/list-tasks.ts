@@ -28,7 +28,7 @@ const PARSED_STEP = 250;
 const MOST_MS = { page: 2000, count: 700 } as const;
 
 const horizon = z.object({ horizon_time: z.string().nullable(), horizon_id: z.string().nullable() });
-const FOUND = horizon.extend({ cells: z.array(z.string().nullable()).nullable() });
+const FOUND = horizon.extend({ cells: z.string().nullable() });
 const COUNTED = horizon.extend({ count: z.string() });
 
 /** What lists work with. */

@@ -28,6 +28,12 @@ const FINISH_REASONS = [
   "REPLACED",
 ] as const satisfies readonly FinishReason[];
 
+/**
+ * The submission of each unfinished task `l`, as a look-up of each row's own: joined plainly, on tables that were empty, it was planned to read
+ * all submissions ever after.
+ */
+export const TASK_OF_LIVE = "CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = l.id OFFSET 0) t";
+
 /** A state as it is stored: 0 to 2 unfinished, 3 to 5 final. */
 export function stateNumber(state: TaskState): number {
   return STATES.indexOf(state);

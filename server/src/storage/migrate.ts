@@ -8,21 +8,21 @@ import { fileURLToPath } from "node:url";
 
 import pg from "pg";
 
+import { type Clock, systemClock } from "../clock.js";
+import { sqlState } from "./faults.js";
+import { type AppliedMigration, appliedMigrations, compatibleWith, type KnownMigration, schemaProblem } from "./schema-version.js";
 import { quoteIdentifier } from "./statement.js";
 
 /** A migration file. */
-export interface Migration {
-  /** The number that its name begins with. */
-  readonly version: number;
-  readonly name: string;
+export interface Migration extends KnownMigration {
   readonly sql: string;
-  /** SHA-256 of the file, hex. */
-  readonly checksum: string;
   /** False for files that say `-- leasehold: outside a transaction` in their first line. */
   readonly transactional: boolean;
+  /** The oldest schema version whose servers may go on while it is applied and after; its own version where it is no mere addition. */
+  readonly compatibleWith: number;
 }
 
-/** What a run did. */
+/** What a run did, and the version that the schema has now: higher than that of the files where a newer server was here. */
 export interface Migrated {
   readonly applied: readonly string[];
   readonly version: number;
@@ -34,6 +34,13 @@ export class MigrationError extends Error {
 }
 
 const OUTSIDE_TRANSACTION = "-- leasehold: outside a transaction";
+/** How long a file waits for a lock on a table: everything that comes later waits behind it, so this is what a submission may be late. */
+const LOCK_WAIT_MS = 500;
+/** Between two tries, what waited gets through. */
+const BETWEEN_TRIES_MS = 1_000;
+/** A transaction that holds a table for longer is nobody's plan, and a start that hangs tells nobody. */
+const LOCK_PATIENCE_MS = 300_000;
+const INDEX_BUILT = /^\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"?([^\s"]+)"?\s+ON\b/gim;
 const FILE_FORM = /^(\d{4})-[a-z0-9-]+\.sql$/;
 
 /** The folder of migrations: beside the sources in the repository, inside the package when installed. */
@@ -49,42 +56,56 @@ export async function readMigrations(folder: string = migrationsFolder()): Promi
       const version = FILE_FORM.exec(file)?.[1];
       if (version === undefined) throw new MigrationError(`${file} is not named like 0001-what-it-does.sql.`);
       const sql = await readFile(path.join(folder, file), "utf8");
-      const checksum = createHash("sha256").update(sql).digest("hex");
-      return { version: Number(version), name: file, sql, checksum, transactional: !sql.startsWith(OUTSIDE_TRANSACTION) };
+      return {
+        version: Number(version),
+        name: file,
+        sql,
+        checksum: createHash("sha256").update(sql).digest("hex"),
+        transactional: !sql.startsWith(OUTSIDE_TRANSACTION),
+        compatibleWith: compatibleWith(sql, Number(version)),
+      };
     }),
   );
 }
 
 /**
- * Brings the schema to the newest version. Several servers may call it at once: one works, the others wait and find it done.
- * Refuses a schema that is newer than these files, and files that were changed after they were applied.
+ * Brings the schema to the newest version. Several servers may call it at once: one works, the others wait and find it done. Those that serve
+ * meanwhile go on: no file waits for a lock on a table for longer than half a second at a time. Refuses a schema that is newer than these files
+ * by more than additions, and files that were changed after they were applied. `lockPatienceMs`: for how long a file is tried while somebody
+ * holds a lock that it needs.
  */
-export async function migrate(url: string, options: { schema: string; folder?: string }): Promise<Migrated> {
-  const migrations = await readMigrations(options.folder);
+export async function migrate(url: string, options: { schema: string; folder?: string; lockPatienceMs?: number }): Promise<Migrated> {
+  const { schema, folder, lockPatienceMs = LOCK_PATIENCE_MS } = options;
+  const migrations = await readMigrations(folder);
   const client = new pg.Client({ connectionString: url, application_name: "leasehold migrate", connectionTimeoutMillis: 5000 });
   client.on("error", () => undefined);
   await client.connect();
   try {
-    return await migrateOn(client, options.schema, migrations);
+    return await migrateOn(client, schema, migrations, lockPatienceMs);
   } finally {
     await client.end().catch(() => undefined);
   }
 }
 
-async function migrateOn(client: pg.Client, schema: string, migrations: readonly Migration[]): Promise<Migrated> {
+async function migrateOn(client: pg.Client, schema: string, migrations: readonly Migration[], lockPatienceMs: number): Promise<Migrated> {
+  const clock = systemClock();
   await prepareSchema(client, schema);
   const applied: string[] = [];
   // One transaction and one lock for each file: a killed run goes on where it stopped, and a pooler frees the lock with the transaction.
   for (const migration of migrations) {
-    if (await applyOne(client, schema, migration, migrations)) applied.push(migration.name);
+    if (await patiently(migration, lockPatienceMs, clock, () => applyOne(client, schema, migration, migrations)))
+      applied.push(migration.name);
   }
-  return { applied, version: migrations.at(-1)?.version ?? 0 };
+  const all = await appliedMigrations(client, schema);
+  return { applied, version: all.at(-1)?.version ?? 0 };
 }
 
 async function prepareSchema(client: pg.Client, schema: string): Promise<void> {
   const quoted = quoteIdentifier(schema);
-  const exists = await client.query("SELECT to_regclass($1) IS NOT NULL AS there", [`${quoted}.schema_migrations`]);
-  if ((exists.rows[0] as { there: boolean }).there) return;
+  const ready = await client.query("SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'compatible_with'", [
+    `${quoted}.schema_migrations`,
+  ]);
+  if (ready.rowCount === 1) return;
   await inTransaction(client, async () => {
     await lock(client, schema);
     // Two servers that start together: the second one finds both made.
@@ -94,23 +115,43 @@ async function prepareSchema(client: pg.Client, schema: string): Promise<void> {
       `CREATE TABLE IF NOT EXISTS ${quoted}.schema_migrations (
         version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())`,
     );
+    await client.query(`ALTER TABLE ${quoted}.schema_migrations ADD COLUMN IF NOT EXISTS compatible_with integer`);
   });
+}
+
+// Whoever holds a table, as a backup or a long report does, is let through with everybody who waits behind.
+async function patiently<T>(migration: Migration, patienceMs: number, clock: Clock, work: () => Promise<T>): Promise<T> {
+  const deadlineMs = clock.monotonicMs() + patienceMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!["55P03", "40P01"].includes(sqlState(error) ?? "")) throw error;
+      if (clock.monotonicMs() + BETWEEN_TRIES_MS > deadlineMs) {
+        throw new MigrationError(
+          `${migration.name} needs a lock on a table that another transaction holds: end the one with the oldest xact_start in pg_stat_activity, then start again.`,
+        );
+      }
+    }
+    await new Promise<void>((resolve) => clock.after(BETWEEN_TRIES_MS, resolve));
+  }
 }
 
 async function applyOne(client: pg.Client, schema: string, migration: Migration, all: readonly Migration[]): Promise<boolean> {
   return inTransaction(client, async () => {
     await lock(client, schema);
     const done = await appliedMigrations(client, schema);
-    refuseUnknown(done, all, schema);
-    if (done.has(migration.version)) return false;
+    refuseUnfit(done, all, schema);
+    if (done.some(({ version }) => version === migration.version)) return false;
     await client.query(`SET LOCAL search_path TO ${quoteIdentifier(schema)}, pg_catalog`);
-    if (migration.transactional) await client.query(migration.sql);
-    else await outsideTransaction(client, schema, migration);
-    await client.query(`INSERT INTO ${quoteIdentifier(schema)}.schema_migrations (version, name, checksum) VALUES ($1, $2, $3)`, [
-      migration.version,
-      migration.name,
-      migration.checksum,
-    ]);
+    if (migration.transactional) {
+      await client.query(`SET LOCAL lock_timeout TO ${String(LOCK_WAIT_MS)}`);
+      await client.query(migration.sql);
+    } else await outsideTransaction(client, schema, migration);
+    await client.query(
+      `INSERT INTO ${quoteIdentifier(schema)}.schema_migrations (version, name, checksum, compatible_with) VALUES ($1, $2, $3, $4)`,
+      [migration.version, migration.name, migration.checksum, migration.compatibleWith],
+    );
     return true;
   });
 }
@@ -123,34 +164,18 @@ async function outsideTransaction(client: pg.Client, schema: string, migration: 
   await second.connect();
   try {
     await second.query(`SET search_path TO ${quoteIdentifier(schema)}, pg_catalog`);
+    // A run that was killed leaves its index behind, INVALID or, a moment later, whole but not written down. Waits until its end.
+    for (const [, name = ""] of migration.sql.matchAll(INDEX_BUILT))
+      await second.query(`DROP INDEX CONCURRENTLY IF EXISTS ${quoteIdentifier(schema)}.${quoteIdentifier(name)}`);
     await second.query(migration.sql);
   } finally {
     await second.end();
   }
 }
 
-async function appliedMigrations(client: pg.Client, schema: string): Promise<Map<number, { name: string; checksum: string }>> {
-  const result = await client.query(`SELECT version, name, checksum FROM ${quoteIdentifier(schema)}.schema_migrations`);
-  const rows = result.rows as { version: number; name: string; checksum: string }[];
-  return new Map(rows.map((row) => [row.version, row]));
-}
-
-function refuseUnknown(done: Map<number, { name: string; checksum: string }>, all: readonly Migration[], schema: string): void {
-  const newest = Math.max(0, ...all.map((migration) => migration.version));
-  const newer = [...done.keys()].filter((version) => version > newest);
-  if (newer.length > 0) {
-    throw new MigrationError(
-      `Schema "${schema}" is at version ${String(Math.max(...newer))}, this server knows only ${String(newest)}: start a newer server.`,
-    );
-  }
-  for (const migration of all) {
-    const before = done.get(migration.version);
-    if (before !== undefined && before.checksum !== migration.checksum) {
-      throw new MigrationError(
-        `${migration.name} was changed after it was applied to schema "${schema}": restore the file and add a new one.`,
-      );
-    }
-  }
+function refuseUnfit(done: readonly AppliedMigration[], all: readonly Migration[], schema: string): void {
+  const problem = schemaProblem(done, all, schema);
+  if (problem !== null) throw new MigrationError(problem);
 }
 
 // Waits for as long as another server migrates. Within the transaction, so that it is never left behind in a pooled connection.

@@ -1,23 +1,25 @@
 // How is the conversation of storage.ts held with a real Postgres? This file only picks the connection for each operation:
-// lanes for the hot path, a pool for transactions, slonik for reads, one connection that listens.
+// lanes for the hot path, pools for transactions, slonik for reads, one connection that listens.
 
 import { randomUUID } from "node:crypto";
 
-import type pg from "pg";
-
 import type { Clock } from "../clock.js";
+import type { Event } from "../domain/event.js";
 import type { NewTask } from "../domain/new-task.js";
 import { conflictReason } from "../domain/new-task.js";
 import { shardOf } from "../domain/shard.js";
 import { applyDecisions, applyStatements } from "./apply-decisions.js";
-import type { ConnectionSettings, Reachability } from "./connections.js";
-import { clientConfig, Lane, TransactionPool } from "./connections.js";
+import { CONNECTION_TRAITS } from "./conditions.js";
+import type { Reachability, TransactionPool } from "./connections.js";
+import { clientConfig, Lane } from "./connections.js";
 import { decideById, decideStatements, resolveId } from "./decide.js";
 import { deleteFinished, finishedStatements, retryFinished } from "./finished-tasks.js";
 import { insertWithKeys, keyStatements } from "./insert-keyed.js";
-import { insertStatements, insertTasks } from "./insert-tasks.js";
-import { leaseStatements, leaseTasks, readPayloads } from "./lease-tasks.js";
+import { insertStatements, insertTasks, NO_SLOTS } from "./insert-tasks.js";
+import { currentSessions, leaseStatements, leaseTasks, readPayloads } from "./lease-tasks.js";
 import { readLive } from "./live-rows.js";
+import type { Pools, QueueSettings } from "./pools.js";
+import { openPools } from "./pools.js";
 import type { TaskReader } from "./read-tasks.js";
 import { openReader } from "./read-tasks.js";
 import { takeOverSession } from "./session-takeover.js";
@@ -28,12 +30,13 @@ import type { Hint, Inserted, Storage, TaskReference } from "./storage.js";
 import { groupsWithWork, orphanedLeases, overdueTasks, removeExpiredTasks, upkeepStatements } from "./upkeep-statements.js";
 import { eventStatements, readTaskEvents } from "./task-events.js";
 import { countAhead, readSurroundings, surroundingStatements } from "./task-surroundings.js";
+import type { Caller } from "./turnstile.js";
 import { tickUpkeep } from "./upkeep-tick.js";
 import { channelOf, HintListener, writeHint } from "./wakeups.js";
 import { readChanged, storeProgress, sweepProgress, watchStatements } from "./watch-statements.js";
 
 /** What a storage is opened with. */
-export interface StorageSettings extends ConnectionSettings {
+export interface StorageSettings extends QueueSettings {
   /** Direct connection for LISTEN where `url` goes through a pooler. */
   readonly listenUrl: string;
   readonly schema: string;
@@ -47,20 +50,24 @@ export interface StorageSettings extends ConnectionSettings {
 /** One shard until the service runs on more than one machine's Postgres. */
 const SHARDS = 1;
 const SHARD = 0;
-/** High bits of a fencing token: the timeline of Postgres, which rises with each failover. */
-const TIMELINE_UNIT = 2 ** 40;
+
+/** A storage over connections that live long, and may be of another Postgres than a new one would be. */
+export interface ConnectedStorage extends Storage {
+  /** Compares the connections of the hot path with these `CONNECTION_TRAITS` of a new one and replaces all where they differ. Answers whether. */
+  renewUnless(traits: string): Promise<boolean>;
+}
 
 /** Opens the storage. Connects lazily: an absent Postgres is answered as a fault by each operation. */
-export async function openStorage(settings: StorageSettings, clock: Clock): Promise<Storage> {
+export async function openStorage(settings: StorageSettings, clock: Clock): Promise<ConnectedStorage> {
   const reached = reachabilityOf(clock);
   const lanes = openLanes(settings, reached);
-  const pool = new TransactionPool(settings, reached);
+  const pools = openPools(settings, reached, clock);
   const reader = await openReader(settings.url, settings.schema, settings.poolSize, settings.statementTimeoutMs, clock);
   const statements = buildStatements(settings.schema);
   const observe = (nowUs: number): void => {
     clock.observe(nowUs);
   };
-  const parts: Parts = { settings, clock, lanes, pool, reader, statements, observe };
+  const parts: Parts = { settings, clock, lanes, pools, reader, statements, observe };
   const hints = hintOperations(parts);
   return {
     ...taskOperations(parts),
@@ -74,8 +81,20 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
       const silentMs = reached.silentMs();
       return { available: silentMs < 2000, unavailableSinceMs: silentMs < 2000 ? null : silentMs };
     },
+    renewUnless: async (traits) => {
+      const seen = await Promise.allSettled(lanes.all.map((lane) => lane.run(statements.traits, [])));
+      // A lane that failed has a new connection already.
+      if (!seen.some((read) => read.status === "fulfilled" && read.value[0]?.[0] !== traits)) return false;
+      for (const connection of [...lanes.all, ...pools.all]) connection.renew();
+      return true;
+    },
     close: async () => {
-      await Promise.allSettled([...lanes.all.map((lane) => lane.close()), pool.close(), reader.close(), hints.close()]);
+      await Promise.allSettled([
+        ...lanes.all.map((lane) => lane.close()),
+        ...pools.all.map((pool) => pool.close()),
+        reader.close(),
+        hints.close(),
+      ]);
     },
   };
 }
@@ -84,7 +103,7 @@ interface Parts {
   readonly settings: StorageSettings;
   readonly clock: Clock;
   readonly lanes: Lanes;
-  readonly pool: TransactionPool;
+  readonly pools: Pools;
   readonly reader: TaskReader;
   readonly statements: ReturnType<typeof buildStatements>;
   readonly observe: (nowUs: number) => void;
@@ -104,6 +123,7 @@ function buildStatements(schema: string) {
     ...watchStatements(build),
     ...eventStatements(build),
     ...surroundingStatements(build),
+    traits: build("traits", `SELECT ${CONNECTION_TRAITS}`),
   };
 }
 
@@ -123,62 +143,68 @@ interface Lanes {
   readonly beats: Lane;
   readonly hints: Lane;
   readonly all: readonly Lane[];
-  /** The Postgres timeline in the high bits, read on each new connection that leases. */
-  fencingBase(): number;
 }
 
 function openLanes(settings: StorageSettings, reachability: Reachability): Lanes {
-  let fencingBase = TIMELINE_UNIT;
-  const readTimeline = async (client: pg.Client): Promise<void> => {
-    const result = await client.query<string[]>({ text: "SELECT pg_walfile_name(pg_current_wal_lsn())", rowMode: "array" });
-    fencingBase = Number.parseInt(result.rows[0]?.[0]?.slice(0, 8) ?? "1", 16) * TIMELINE_UNIT;
-  };
-  const lane = (name: string, onOpen?: (client: pg.Client) => Promise<void>): Lane => new Lane(settings, name, reachability, onOpen);
+  const lane = (name: string): Lane => new Lane(settings, name, reachability);
   const submits = [lane("submits 1"), lane("submits 2")];
   const reports = [lane("reports 1"), lane("reports 2")];
-  const leases = lane("leases", readTimeline);
+  const leases = lane("leases");
   const beats = lane("heartbeats");
   const hints = lane("hints");
-  return { submits, reports, leases, beats, hints, all: [...submits, ...reports, leases, beats, hints], fencingBase: () => fencingBase };
+  return { submits, reports, leases, beats, hints, all: [...submits, ...reports, leases, beats, hints] };
 }
 
-type TaskOperations = "insertTasks" | "leaseTasks" | "readPayloads" | "applyDecisions" | "decide" | "groupsWithWork";
+type TaskOperations = "insertTasks" | "currentSessions" | "leaseTasks" | "readPayloads" | "applyDecisions" | "decide" | "groupsWithWork";
 
-function taskOperations({ settings, clock, lanes, pool, statements, observe }: Parts): Pick<Storage, TaskOperations> {
+function taskOperations({ settings, clock, lanes, pools, statements, observe }: Parts): Pick<Storage, TaskOperations> {
   return {
-    insertTasks: (tasks, atomic) => {
+    insertTasks: (tasks, atomic, caller, slots = NO_SLOTS) => {
       const keyed = tasks.some(({ submission }) => submission.key !== null);
-      if (!atomic && !keyed) return insertTasks(idlest(lanes.submits), statements, SHARD, tasks, observe);
-      const insert = (connection: Connection): Promise<Inserted[]> =>
-        insertWithKeys(connection, statements, tasks, { shard: SHARD, chance: clock.chance(), observe });
-      if (!atomic) return pool.transaction(insert);
-      return insertAtomically(() => pool.transaction(async (connection) => allOrNothing(tasks, await insert(connection))));
+      const context = { shard: SHARD, slots, chance: clock.chance(), observe };
+      if (!atomic && !keyed) return insertTasks(idlest(lanes.submits), statements, tasks, context);
+      const insert = (connection: Connection): Promise<Inserted[]> => insertWithKeys(connection, statements, tasks, context);
+      if (!atomic) return pools.submissions.transaction(insert);
+      return insertAtomically(() =>
+        pools.submissions.transaction(async (connection) => allOrNothing(tasks, await insert(connection)), caller),
+      );
     },
-    leaseTasks: (claim) => leaseTasks(lanes.leases, statements, SHARD, claim, lanes.fencingBase(), observe),
-    readPayloads: (namespace, taskId) => readPayloads(pool, statements, shardOf(taskId, SHARDS), namespace, taskId),
+    leaseTasks: (claim) => leaseTasks(lanes.leases, statements, SHARD, claim, observe),
+    currentSessions: (sessions) => currentSessions(lanes.leases, statements, SHARD, sessions),
+    readPayloads: (namespace, taskId) => readPayloads(pools.workers, statements, shardOf(taskId, SHARDS), namespace, taskId),
     applyDecisions: (decisions) => applyDecisions(idlest(lanes.reports), statements, SHARD, decisions, observe),
-    decide: (reference, event, etagRevision) =>
-      pool.transaction(async (connection) => {
+    decide: (reference, event, etagRevision, caller) =>
+      poolFor(event, pools).transaction(async (connection) => {
         const id = await resolveId(connection, statements, SHARD, reference);
         if (id === null) return { kind: "not-found" };
         const context = { maxPayloadBytes: settings.maxPayloadBytes, observe, chance: clock.chance() };
         return decideById(connection, statements, shardOf(id, SHARDS), reference.namespace, id, event, etagRevision, context);
-      }),
+      }, caller),
     groupsWithWork: (namespace, most) => groupsWithWork(lanes.leases, statements, SHARD, namespace, most, observe),
   };
 }
 
-function finishedOperations({ pool, statements }: Parts): Pick<Storage, "retryTask" | "deleteTask"> {
-  const onId = <T>(reference: TaskReference, work: (connection: Connection, id: string) => Promise<T>) =>
-    pool.transaction(async (connection) => {
+// A report must not wait behind owners, nor the passing of time behind either.
+function poolFor({ kind }: Event, pools: Pools): TransactionPool {
+  if (kind === "reported") return pools.workers;
+  return kind === "time-passed" ? pools.upkeep : pools.commands;
+}
+
+function finishedOperations({ pools, statements }: Parts): Pick<Storage, "retryTask" | "deleteTask"> {
+  const onId = <T>(
+    reference: TaskReference,
+    caller: Caller | undefined,
+    work: (connection: Connection, id: string) => Promise<T>,
+  ): Promise<T | { readonly kind: "not-found" }> =>
+    pools.commands.transaction(async (connection) => {
       const id = await resolveId(connection, statements, SHARD, reference);
       return id === null ? { kind: "not-found" as const } : work(connection, id);
-    });
+    }, caller);
   return {
-    retryTask: (reference, how, etagRevision) =>
-      onId(reference, (connection, id) => retryFinished(connection, statements, SHARD, reference.namespace, id, how, etagRevision)),
-    deleteTask: (reference, etagRevision) =>
-      onId(reference, (connection, id) => deleteFinished(connection, statements, SHARD, reference.namespace, id, etagRevision)),
+    retryTask: (reference, how, etagRevision, caller) =>
+      onId(reference, caller, (connection, id) => retryFinished(connection, statements, SHARD, reference.namespace, id, how, etagRevision)),
+    deleteTask: (reference, etagRevision, caller) =>
+      onId(reference, caller, (connection, id) => deleteFinished(connection, statements, SHARD, reference.namespace, id, etagRevision)),
   };
 }
 
@@ -192,20 +218,21 @@ type SessionOperations =
   | "runningLeases"
   | "cancelledLeases";
 
-function sessionOperations({ settings, clock, lanes, pool, statements, observe }: Parts): Pick<Storage, SessionOperations> {
+function sessionOperations({ settings, clock, lanes, pools, statements, observe }: Parts): Pick<Storage, SessionOperations> {
   const { serverId } = settings;
   return {
-    openSession: (hello) => openSession(lanes.beats, statements, SHARD, randomUUID(), serverId, hello),
+    // Whoever comes must not hold up the heartbeats of those who are there.
+    openSession: (hello) => openSession(lanes.leases, statements, SHARD, randomUUID(), serverId, hello),
     takeOverSession: (sessionId, hello, held) =>
-      pool.transaction((connection) => {
+      pools.workers.transaction((connection) => {
         const context = { shard: SHARD, serverId, freshId: randomUUID(), chance: clock.chance(), observe };
         return takeOverSession(connection, statements, sessionId, hello, held, context);
       }),
     storeBeats: (beats) => storeBeats(lanes.beats, statements, SHARD, beats),
     isSessionAlive: (namespace, sessionId) => isAlive(lanes.beats, statements, SHARD, namespace, sessionId),
-    runningLeases: async (sessionId) => (await pool.run(statements.running, [SHARD, sessionId])).map(readLive),
+    runningLeases: async (sessionId) => (await pools.workers.run(statements.running, [SHARD, sessionId])).map(readLive),
     endSession: async (sessionId) => {
-      await lanes.beats.run(statements.endSession, [SHARD, sessionId]);
+      await lanes.leases.run(statements.endSession, [SHARD, sessionId]);
     },
     revokedLeases: (sessionIds) => revokedLeases(lanes.beats, statements, SHARD, sessionIds),
     cancelledLeases: (sessionIds) => cancelledLeases(lanes.beats, statements, SHARD, sessionIds),
@@ -214,7 +241,8 @@ function sessionOperations({ settings, clock, lanes, pool, statements, observe }
 
 type UpkeepOperations = "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks" | "sweepProgress";
 
-function upkeepOperations({ settings, pool, statements, observe }: Parts): Pick<Storage, UpkeepOperations> {
+function upkeepOperations({ settings, pools, statements, observe }: Parts): Pick<Storage, UpkeepOperations> {
+  const pool = pools.upkeep;
   return {
     tickUpkeep: (serverId) =>
       tickUpkeep(pool, statements, SHARD, { id: serverId, address: settings.serverAddress, version: settings.serverVersion }, observe),
@@ -241,22 +269,24 @@ type ReadOperations =
   | "readChanged"
   | "storeProgress";
 
-function readOperations({ lanes, pool, reader, statements }: Parts): Pick<Storage, ReadOperations> {
-  const readTask: Storage["readTask"] = async (reference, withPayloads) => {
-    const id = await resolveId(pool, statements, SHARD, reference);
-    return id === null ? null : reader.readTask(shardOf(id, SHARDS), reference.namespace, id, withPayloads);
+function readOperations({ lanes, pools, reader, statements }: Parts): Pick<Storage, ReadOperations> {
+  const { reads, lookups } = pools;
+  const readTask: Storage["readTask"] = async (reference, withPayloads, caller) => {
+    const id = "id" in reference ? reference.id : await resolveId(lookups.for(caller), statements, SHARD, reference);
+    if (id === null) return null;
+    return reads.pass(() => reader.readTask(shardOf(id, SHARDS), reference.namespace, id, withPayloads), caller);
   };
   return {
     readTask,
-    readTasks: (namespace, ids, withPayloads) => reader.readTasks(SHARD, namespace, ids, withPayloads),
-    listTasks: (query) => reader.listTasks(SHARD, query),
-    countTasks: (namespace, filter) => reader.countTasks(SHARD, namespace, filter),
-    listTaskEvents: async (reference, after, most) => {
-      const task = await readTask(reference, false);
-      return task === null ? null : readTaskEvents(pool, statements, SHARD, task, after, most);
+    readTasks: (namespace, ids, withPayloads) => reads.pass(() => reader.readTasks(SHARD, namespace, ids, withPayloads)),
+    listTasks: (query, caller) => reads.pass(() => reader.listTasks(SHARD, query), caller),
+    countTasks: (namespace, filter, caller) => reads.pass(() => reader.countTasks(SHARD, namespace, filter), caller),
+    listTaskEvents: async (reference, after, most, caller) => {
+      const task = await readTask(reference, false, caller);
+      return task === null ? null : readTaskEvents(lookups.for(caller), statements, SHARD, task, after, most);
     },
-    surroundings: (task) => readSurroundings(pool, statements, SHARD, task),
-    tasksAhead: (task, names) => countAhead(pool, statements, SHARD, task, names),
+    surroundings: (task, caller) => readSurroundings(lookups.for(caller), statements, SHARD, task),
+    tasksAhead: (task, names, caller) => countAhead(lookups.for(caller), statements, SHARD, task, names),
     readChanged: (known) => readChanged(lanes.hints, statements, SHARD, known),
     storeProgress: (progress) => storeProgress(lanes.hints, statements, SHARD, progress),
   };

@@ -1,5 +1,6 @@
 // Through what are tasks read for people and clients? A pool of their own, through slonik: the only statements that are composed of conditions.
 
+import type { ClientConfig } from "pg";
 import { createPool, type DatabasePool, sql } from "slonik";
 import { z } from "zod";
 
@@ -9,14 +10,17 @@ import type { Fragment } from "./fragments.js";
 import type { ListParts } from "./list-tasks.js";
 import { countTasks, listTasks } from "./list-tasks.js";
 import type { ListFilter, ListQuery, TaskCount } from "./queries.js";
+import { readerDriver } from "./reader-driver.js";
 import type { ListPage, StoredTask } from "./storage.js";
 import { readStored, selection } from "./task-selection.js";
 
-// Each row arrives as one array of texts, read by the same readers as the hot path's rows.
-const CELLS = z.object({ cells: z.array(z.string().nullable()) });
+// Each row arrives as an array of texts, read by the same readers as the hot path's rows.
+const CELLS = z.object({ cells: z.string() });
 
 // Every list comes from an index in its order and is short: no plan for a whole table is ever the better one, whatever statistics say.
 const START_UP_OPTIONS = [
+  // Refused by a standby, whose answers may be old.
+  "transaction_read_only=off",
   "timezone=UTC",
   "datestyle=ISO",
   "bytea_output=hex",
@@ -47,8 +51,7 @@ export async function openReader(
 ): Promise<TaskReader> {
   const pool = await createPool(readerUrl(url), {
     maximumPoolSize: poolSize,
-    statementTimeout: statementTimeoutMs,
-    connectionTimeout: 5000,
+    driverFactory: readerDriver(readerConfig(url, statementTimeoutMs)),
     connectionRetryLimit: 0,
     queryRetryLimit: 1,
     typeParsers: [],
@@ -96,6 +99,18 @@ async function faultsFrom<T>(work: () => Promise<T>): Promise<T> {
     // A read that failed has no outcome that anybody could miss.
     throw new DatabaseFault(fault.kind, fault.message, false, fault.retryAfterMs, { cause: error });
   }
+}
+
+function readerConfig(url: string, statementTimeoutMs: number): ClientConfig {
+  return {
+    connectionString: readerUrl(url),
+    application_name: "leasehold reads",
+    connectionTimeoutMillis: 5000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    statement_timeout: statementTimeoutMs,
+    query_timeout: statementTimeoutMs + 2000,
+  };
 }
 
 /** The connection string with the settings that reading statements are planned under. */

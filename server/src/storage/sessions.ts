@@ -2,7 +2,7 @@
 
 import { int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
 import { writeLabels, writeOwnSlots } from "./json-columns.js";
-import { LIVE_COLUMNS, readLive } from "./live-rows.js";
+import { LIVE_COLUMNS, TASK_OF_LIVE, readLive } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { hexDigits, integer, text } from "./statement.js";
 import type { CancelledLease, OpenSession, RevokedLease, SessionBeat, SessionHello, StoredBeat } from "./storage.js";
@@ -52,17 +52,17 @@ export function sessionStatements(build: Build): SessionStatements {
     ),
     lockHeld: build(
       "lock_held_leases",
-      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
+      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l ${TASK_OF_LIVE}
       WHERE l.shard = $1 AND l.state = 1 AND l.session_id = $2::uuid ORDER BY l.id FOR UPDATE OF l`,
     ),
     running: build(
       "running_leases",
-      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
+      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l ${TASK_OF_LIVE}
       WHERE l.shard = $1 AND l.state = 1 AND l.session_id = $2::uuid`,
     ),
     lockListed: build(
       "lock_listed_leases",
-      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id
+      `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l ${TASK_OF_LIVE}
       WHERE l.shard = $1 AND l.id = ANY ($2::uuid[]) ORDER BY l.id FOR UPDATE OF l`,
     ),
     // One row a heartbeat, however many leases. Expiry only ever rises: two heartbeats may arrive in either order.
@@ -92,7 +92,7 @@ export function sessionStatements(build: Build): SessionStatements {
       "cancelled_leases",
       `SELECT ${LIVE_COLUMNS} FROM unnest($2::uuid[]) AS u(session_id) CROSS JOIN LATERAL (
         SELECT * FROM $schema.live_tasks l WHERE l.shard = $1 AND l.session_id = u.session_id AND l.cancel_deadline IS NOT NULL
-          AND l.state = 1 OFFSET 0) l JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+          AND l.state = 1 OFFSET 0) l ${TASK_OF_LIVE}`,
     ),
   };
 }

@@ -6,6 +6,7 @@ import type { Reopening } from "../domain/reopen.js";
 import type { Conflict, NewTask, TraceContext } from "../domain/new-task.js";
 import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState } from "../domain/task.js";
 import type { EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
+import type { Caller } from "./turnstile.js";
 
 /** Names one task: by id, or by name and key. */
 export type TaskReference =
@@ -13,8 +14,11 @@ export type TaskReference =
 
 /** What became of one task of `insertTasks`. */
 export type Inserted =
-  /** `replaced`: the never leased task whose key it took over, and how that one ended. */
-  { readonly kind: "created"; readonly createTimeUs: number; readonly replaced?: Decided } | Conflict;
+  /**
+   * `leased`: the running task, where it was stored with a lease of a reserved slot. `replaced`: the never leased task whose key it took
+   * over, and how that one ended.
+   */
+  { readonly kind: "created"; readonly createTimeUs: number; readonly leased?: LiveTask; readonly replaced?: Decided } | Conflict;
 
 /** A group of tasks that are leased alike: the unit of which the dispatcher knows whether it has work. */
 export interface Group {
@@ -36,8 +40,8 @@ export interface Claim {
   readonly namespace: string;
   /** Whether it is for suspects, or for everything else. */
   readonly suspects: boolean;
-  /** At most `free` tasks of a group's name in all. */
-  readonly groups: readonly (Group & { readonly free: number })[];
+  /** At most `free` tasks of a group's name in all. `fromUs`: only what is due from then on is looked at; null or left out: all. */
+  readonly groups: readonly (Group & { readonly free: number; readonly fromUs?: number | null })[];
   readonly sessions: readonly ClaimingSession[];
   /** One entry per free slot: an index into `sessions`. */
   readonly slots: readonly number[];
@@ -50,6 +54,13 @@ export interface ClaimingSession {
   /** 128 fresh random bits as 32 hex digits; the nonce of all its leases of this claim. */
   readonly nonce: string;
   readonly workerName: string;
+}
+
+/** Free slots that wait for tasks while these are stored: each is leased in the same statement, if its session still is what it was. */
+export interface ReservedSlots {
+  readonly sessions: readonly ClaimingSession[];
+  /** By task id, for each task that has a slot: an index into `sessions`. */
+  readonly sessionOf: ReadonlyMap<string, number>;
 }
 
 /** A task with its new lease and everything its worker needs. */
@@ -267,10 +278,15 @@ export interface UpkeepTick {
   readonly alone: boolean;
 }
 
-/** The whole conversation with Postgres. */
+/**
+ * The whole conversation with Postgres. Operations of a `caller` fail with a fault of kind `overloaded`, and nothing is done, where he would wait
+ * too long; without one they wait.
+ */
 export interface Storage {
-  /** Stores tasks; `atomic`: all or, on a fault, none. Answers each in the order given. */
-  insertTasks(tasks: readonly NewTask[], atomic: boolean): Promise<Inserted[]>;
+  /** Stores tasks, those with a reserved slot as leased if they are due; `atomic`: all or, on a fault, none. Answers each in the order given. */
+  insertTasks(tasks: readonly NewTask[], atomic: boolean, caller?: Caller, slots?: ReservedSlots): Promise<Inserted[]>;
+  /** Those of the sessions that live on at the same epoch: what was leased for others must not be delivered. */
+  currentSessions(sessions: readonly ClaimingSession[]): Promise<ReadonlySet<string>>;
   /** Leases due tasks for free slots, by priority and due time within a queue, queues taking turns. Re-reads the sessions' epochs after commit: what was claimed for an older one is `outdated`. */
   leaseTasks(claim: Claim): Promise<Claimed>;
   /** The payloads of one leased task that were too large to come with its claim. */
@@ -278,11 +294,11 @@ export interface Storage {
   /** The one path that changes a task: writes each decision if its task still has the same lease nonce and revision. Answers which were written. */
   applyDecisions(decisions: readonly Decision[]): Promise<boolean[]>;
   /** Locks one task, lets `transition` answer the event on what is stored, writes the answer. */
-  decide(reference: TaskReference, event: Event, etagRevision?: number): Promise<DecideResult>;
+  decide(reference: TaskReference, event: Event, etagRevision?: number, caller?: Caller): Promise<DecideResult>;
   /** Takes a FAILED or CANCELLED task back to PENDING; its deadlines start anew. */
-  retryTask(reference: TaskReference, how: Reopening, etagRevision?: number): Promise<Retried>;
+  retryTask(reference: TaskReference, how: Reopening, etagRevision?: number, caller?: Caller): Promise<Retried>;
   /** Removes a finished task and frees its key. */
-  deleteTask(reference: TaskReference, etagRevision?: number): Promise<Deleted>;
+  deleteTask(reference: TaskReference, etagRevision?: number, caller?: Caller): Promise<Deleted>;
   /** Groups that have pending tasks, due or not, by a loose scan of the ready index; at most `most`. */
   groupsWithWork(namespace: string, most: number): Promise<GroupWithWork[]>;
 
@@ -315,19 +331,19 @@ export interface Storage {
   /** Removes progress that belongs to no running task, at most a page. Answers how many. */
   sweepProgress(most: number): Promise<number>;
 
-  readTask(reference: TaskReference, withPayloads: boolean): Promise<StoredTask | null>;
+  readTask(reference: TaskReference, withPayloads: boolean, caller?: Caller): Promise<StoredTask | null>;
   /** Those of the ids that exist, in no order. */
   readTasks(namespace: string, ids: readonly string[], withPayloads: boolean): Promise<StoredTask[]>;
   /** One page of the tasks that match, from an index in the list's order. What no index serves is checked on a bounded number of rows. */
-  listTasks(query: ListQuery): Promise<ListPage>;
+  listTasks(query: ListQuery, caller?: Caller): Promise<ListPage>;
   /** How many tasks match: exactly to 10,000, looking at a bounded number of rows. */
-  countTasks(namespace: string, filter: ListFilter): Promise<TaskCount>;
+  countTasks(namespace: string, filter: ListFilter, caller?: Caller): Promise<TaskCount>;
   /** The timeline of a task behind a place, oldest first, at most `most` entries; null where there is no such task. */
-  listTaskEvents(reference: TaskReference, after: EventPlace | null, most: number): Promise<TaskEvent[] | null>;
+  listTaskEvents(reference: TaskReference, after: EventPlace | null, most: number, caller?: Caller): Promise<TaskEvent[] | null>;
   /** The living workers that handle a task's name, with what they hold, and the database's time. */
-  surroundings(task: Waiting): Promise<TaskSurroundings>;
+  surroundings(task: Waiting, caller?: Caller): Promise<TaskSurroundings>;
   /** How many due tasks of these names go before a task in its queue; at most 10,000. */
-  tasksAhead(task: Waiting, names: readonly string[]): Promise<number>;
+  tasksAhead(task: Waiting, names: readonly string[], caller?: Caller): Promise<number>;
   /** Those of the tasks whose revision is not the known one or whose progress is newer; a null revision: it is gone. */
   readChanged(known: readonly KnownTask[]): Promise<{ readonly id: string; readonly revision: number | null }[]>;
   /** Stores progress of running tasks; lossy. */

@@ -2,7 +2,7 @@
 
 import type { FinalState, LiveTask } from "../domain/task.js";
 import { SUSPECT_LOSSES } from "../domain/retry.js";
-import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, readLive, stateNumber } from "./live-rows.js";
+import { LIVE_COLUMNS, LIVE_COLUMN_COUNT, TASK_OF_LIVE, readLive, stateNumber } from "./live-rows.js";
 import type { Connection, Row, Statement } from "./statement.js";
 import { instant, integer, text } from "./statement.js";
 import type { GroupWithWork, OrphanedLeases } from "./storage.js";
@@ -11,10 +11,7 @@ type Build = (name: string, text: string) => Statement;
 
 /** Statements of this file. */
 export interface UpkeepStatements {
-  readonly lockTick: Statement;
-  readonly writeTick: Statement;
-  readonly spareSessions: Statement;
-  readonly seen: Statement;
+  readonly tick: Statement;
   readonly endExpired: Statement;
   readonly sweepSessions: Statement;
   readonly sweepRevoked: Statement;
@@ -29,29 +26,28 @@ export interface UpkeepStatements {
 /** Builds the statements of this file for one schema. */
 export function upkeepStatements(build: Build): UpkeepStatements {
   return {
-    lockTick: build(
-      "lock_tick",
-      `SELECT u.last_tick, u.lenient_until, $schema.leasehold_now(), EXISTS (SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL)
-      FROM $schema.upkeep u FOR UPDATE OF u`,
-    ),
-    writeTick: build(
-      "write_tick",
-      `UPDATE $schema.upkeep SET last_tick = $schema.leasehold_now(), lenient_until = timestamptz '1970-01-01 00:00:00+00' + $1::int8 * interval '1 microsecond'`,
-    ),
-    spareSessions: build(
-      "spare_sessions",
-      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
-      UPDATE $schema.sessions s SET expires_at = GREATEST(s.expires_at, (SELECT now FROM c) + s.ttl_us * interval '1 microsecond')
-      WHERE s.shard = $1 AND s.end_time IS NULL`,
-    ),
-    seen: build(
-      "server_seen",
-      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
-      w AS (
-        INSERT INTO $schema.servers AS s (id, address, version, start_time, seen_time) SELECT $1::uuid, $2, $3, c.now, c.now FROM c
+    // All of it in one statement: a lock that was held from one statement to the next would outlive a server that freezes between them, and no
+    // other could tick. Without living sessions there is nobody to be lenient with: a first start is no outage.
+    tick: build(
+      "upkeep_tick",
+      `WITH u AS MATERIALIZED (
+        SELECT x.only_row, x.last_tick, x.lenient_until, $schema.leasehold_now() AS now,
+          EXISTS (SELECT 1 FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL) AS attended
+        FROM $schema.upkeep x FOR UPDATE OF x),
+      d AS MATERIALIZED (
+        SELECT u.only_row, u.now, o.outage,
+          CASE WHEN o.outage THEN u.now + $6::int8 * interval '1 microsecond' ELSE u.lenient_until END AS lenient_until
+        FROM u CROSS JOIN LATERAL (SELECT u.attended AND u.now - u.last_tick > $5::int8 * interval '1 microsecond' AS outage) o),
+      w AS (UPDATE $schema.upkeep x SET last_tick = d.now, lenient_until = d.lenient_until FROM d WHERE x.only_row = d.only_row),
+      spared AS (
+        UPDATE $schema.sessions s SET expires_at = GREATEST(s.expires_at, d.now + s.ttl_us * interval '1 microsecond')
+        FROM d WHERE d.outage AND s.shard = $1 AND s.end_time IS NULL),
+      seen AS (
+        INSERT INTO $schema.servers AS s (id, address, version, start_time, seen_time) SELECT $2::uuid, $3, $4, d.now, d.now FROM d
         ON CONFLICT (id) DO UPDATE SET seen_time = excluded.seen_time),
-      gone AS (DELETE FROM $schema.servers s WHERE s.seen_time < (SELECT now FROM c) - interval '1 hour')
-      SELECT EXISTS (SELECT 1 FROM $schema.servers s WHERE s.id <> $1::uuid AND s.seen_time > (SELECT now FROM c) - interval '10 seconds')`,
+      gone AS (DELETE FROM $schema.servers s WHERE s.seen_time < (SELECT now FROM d) - interval '1 hour')
+      SELECT d.now, d.now < d.lenient_until,
+        EXISTS (SELECT 1 FROM $schema.servers s WHERE s.id <> $2::uuid AND s.seen_time > d.now - interval '10 seconds') FROM d`,
     ),
     // The time is compared in the writing statement: a heartbeat that was stored a moment ago keeps its session.
     endExpired: build(
@@ -92,14 +88,14 @@ export function upkeepStatements(build: Build): UpkeepStatements {
             AND l.session_epoch = o.session_epoch OFFSET 0) x
         -- Suspects last: as long as one is there, the others of its session are not charged.
         ORDER BY x.lost_leases LIMIT $2::int4) l
-      JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+      ${TASK_OF_LIVE}`,
     ),
     waking: build(
       "waking_tasks",
       `SELECT ${LIVE_COLUMNS} FROM (
         SELECT * FROM $schema.live_tasks l WHERE l.shard = $1 AND l.state = 2 AND l.run_at <= (SELECT $schema.leasehold_now())
         ORDER BY l.run_at LIMIT $2::int4) l
-      JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+      ${TASK_OF_LIVE}`,
     ),
     deadlines: build(
       "overdue_tasks",
@@ -113,7 +109,7 @@ export function upkeepStatements(build: Build): UpkeepStatements {
             OR NOT EXISTS (SELECT 1 FROM $schema.task_progress p WHERE p.shard = $1 AND p.id = l.id
               AND p.update_time + l.silence_limit_us * interval '1 microsecond' > (SELECT $schema.leasehold_now())))
         ORDER BY LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline) LIMIT $2::int4) l
-      JOIN $schema.tasks t ON t.shard = $1 AND t.id = l.id`,
+      ${TASK_OF_LIVE}`,
     ),
     // All tables of a task in one statement; in pages, oldest first.
     retention: build(

@@ -11,8 +11,8 @@ import type { Hint } from "./storage.js";
 
 /** Largest payload that Postgres takes is 8,000 bytes. */
 const MOST_PAYLOAD_BYTES = 7900;
-/** More parts than this are not worth writing out. */
-const MOST_PARTS = 1000;
+/** More parts of a hint than this are not written out: it then says that anything may have changed. */
+export const MOST_HINT_PARTS = 1000;
 /** More messages than this for one hint are replaced by one that says: look yourself. */
 const MOST_MESSAGES = 4;
 const PROBE_INTERVAL_MS = 10_000;
@@ -34,7 +34,7 @@ interface WireHint {
 
 /** Writes a hint as NOTIFY payloads. */
 export function writeHint(from: string, hint: Hint): string[] {
-  if (hint.groups.length + hint.leases.length + hint.taskIds.length > MOST_PARTS) return [JSON.stringify({ from, everything: true })];
+  if (hint.groups.length + hint.leases.length + hint.taskIds.length > MOST_HINT_PARTS) return [JSON.stringify({ from, everything: true })];
   const parts: WireHint[] = [
     ...hint.groups.map((g): WireHint => ({ from, groups: [[g.namespace, g.queue, g.name, g.priority, g.earliestUs, g.suspect]] })),
     ...hint.leases.map((l): WireHint => ({ from, leases: [[l.sessionId, l.taskId, l.revoked]] })),

@@ -9,3 +9,8 @@ export const removedTasks = meter.createCounter("leasehold.retention.removed_tas
   unit: "{task}",
   description: "Finished tasks that retention removed.",
 });
+
+/** How well Postgres keeps what it acknowledges: 1 for the class that was observed last, 0 for the others. */
+export const durabilityClass = meter.createObservableGauge<{ class: string }>("leasehold.durability", {
+  description: "1 for the durability class that was observed last, 0 for the others.",
+});

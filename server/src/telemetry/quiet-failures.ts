@@ -1,6 +1,7 @@
 // How are failures logged that come many a second while Postgres is away? The first at once, then one line each 10 s with their number.
 
 import type { Clock } from "../clock.js";
+import { UnfitDatabase } from "../storage/conditions.js";
 import { DatabaseFault } from "../storage/faults.js";
 import type { Log } from "./log.js";
 
@@ -15,6 +16,8 @@ export function quietly(clock: Clock, log: Log): (error: unknown) => void {
       log.error({ err: error }, "background work failed");
       return;
     }
+    // Whoever found it unfit has said so, once.
+    if (error instanceof UnfitDatabase) return;
     const nowMs = clock.monotonicMs();
     if (nowMs - lastLineMs < LINE_INTERVAL_MS) {
       unsaid++;

@@ -267,3 +267,17 @@ describe("groups with work", () => {
     expect((await test.storage.leaseTasks(claimOf([session], groups))).leased).toHaveLength(100);
   });
 });
+
+describe("a claim of one group", () => {
+  it("goes on to the next tasks where another server is just taking the first", async () => {
+    const session = await test.session();
+    const ids = await test.store(...[1, 2, 3, 4].map((at) => ({ scheduleUs: START + at })));
+    await test.advance(SECOND);
+    const other = await test.connection();
+    await other.query("BEGIN");
+    await other.query("SELECT 1 FROM live_tasks WHERE id = ANY ($1) FOR UPDATE", [ids.slice(0, 2)]);
+    expect(idsOf(await test.lease(session, { most: 2 }))).toEqual(ids.slice(2).sort());
+    await other.query("ROLLBACK");
+    expect(idsOf(await test.lease(session, { most: 9 }))).toEqual(ids.slice(0, 2).sort());
+  });
+});

@@ -1,5 +1,5 @@
 // Do hot statements stay fast that were planned while the tables were empty? Each is prepared and run six times on empty, analysed tables,
-// which are then filled: no plan may scan a large table, and nothing may take a second.
+// which are then filled with 100,000 tasks: no plan may scan a large table, and nothing may take 50 ms.
 import { randomUUID } from "node:crypto";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -9,7 +9,10 @@ import { transition } from "@leasehold/server/domain/transition";
 import { applyDecisions, applyStatements } from "@leasehold/server/storage/apply-decisions";
 import { clientConfig } from "@leasehold/server/storage/connections";
 import { decideById, decideStatements } from "@leasehold/server/storage/decide";
-import { insertStatements, insertTasks } from "@leasehold/server/storage/insert-tasks";
+import { deleteFinished, finishedStatements, retryFinished } from "@leasehold/server/storage/finished-tasks";
+import { insertWithKeys, keyStatements } from "@leasehold/server/storage/insert-keyed";
+import { takeOverSession } from "@leasehold/server/storage/session-takeover";
+import { insertStatements, insertTasks, NO_SLOTS } from "@leasehold/server/storage/insert-tasks";
 import { leaseStatements, leaseTasks, readPayloads } from "@leasehold/server/storage/lease-tasks";
 import { cancelledLeases, lockHeld, lockListed, openSession, sessionStatements, storeBeats } from "@leasehold/server/storage/sessions";
 import { statementsFor, type Cell, type Statement } from "@leasehold/server/storage/statement";
@@ -27,7 +30,10 @@ import { createTestDatabase, type TestDatabase } from "../../support/postgres.js
 import { claimOf, helloOf, nextReport, storageSettings, submissionOf } from "../../support/storage.js";
 
 const SECOND = 1_000_000;
-const TASKS = 20_000;
+const TASKS = 100_000;
+const LIMIT_MS = 50;
+/** The machine has others to serve: of so many runs the best counts. */
+const RUNS = 7;
 const NAMES = 20;
 const SERVER = "0190b6f2-0000-7000-8000-000000000001";
 /** Few rows each, and no index could serve them. */
@@ -42,20 +48,22 @@ const statements = {
   ...decideStatements(build),
   ...upkeepStatements(build),
   ...watchStatements(build),
+  ...keyStatements(build),
+  ...finishedStatements(build),
 };
 
 let database: TestDatabase;
 let client: pg.Client;
 let nowUs = 0;
-/** Every statement that ran, with the longest time it took since the tables were filled. */
-const ran = new Map<Statement, { parameters: number; longestMs: number }>();
+/** Every statement that ran, with the shortest time it took since the tables were filled. */
+const ran = new Map<Statement, { parameters: number; bestMs: number }>();
 const observe = (us: number): void => void (nowUs = us);
 const connection = {
   run: async (statement: Statement, values: readonly unknown[]): Promise<Cell[][]> => {
     const begin = performance.now();
     const { rows } = await client.query<Cell[]>({ name: statement.name, text: statement.text, values: [...values], rowMode: "array" });
-    const longestMs = Math.max(ran.get(statement)?.longestMs ?? 0, performance.now() - begin);
-    ran.set(statement, { parameters: values.length, longestMs });
+    const bestMs = Math.min(ran.get(statement)?.bestMs ?? Infinity, performance.now() - begin);
+    ran.set(statement, { parameters: values.length, bestMs });
     return rows;
   },
 };
@@ -87,7 +95,26 @@ async function store(count: number): Promise<void> {
       nowUs,
     ),
   );
-  await insertTasks(connection, statements, 0, tasks, observe);
+  await insertTasks(connection, statements, tasks, { shard: 0, slots: NO_SLOTS, observe });
+}
+
+/** What owners do with keys and finished tasks, and a worker that comes back. */
+async function afterwards(sessionId: string, cancelledId: string): Promise<void> {
+  const key = randomUUID();
+  const keyed = (keyConflictPolicy: "RETURN_EXISTING" | "REPLACE_PENDING") =>
+    newTask(submissionOf({ key, keyConflictPolicy, name: "keyed" }), nowUs);
+  const keys = { shard: 0, slots: NO_SLOTS, chance: 0, observe };
+  for (const policy of ["RETURN_EXISTING", "RETURN_EXISTING", "REPLACE_PENDING"] as const)
+    expect(await insertWithKeys(connection, statements, [keyed(policy)], keys)).toHaveLength(1);
+  const context = { chance: 0, maxPayloadBytes: 1000, observe };
+  const cancel = { kind: "cancel-requested", reason: "", graceUs: 0 } as const;
+  await decideById(connection, statements, 0, "default", cancelledId, cancel, undefined, context);
+  const how = { resetAttempts: true, keepExecutionMetadata: true, runAtUs: null };
+  await retryFinished(connection, statements, 0, "default", cancelledId, how, undefined);
+  await decideById(connection, statements, 0, "default", cancelledId, cancel, undefined, context);
+  await deleteFinished(connection, statements, 0, "default", cancelledId, undefined);
+  const taking = { shard: 0, serverId: SERVER, freshId: randomUUID(), chance: 0, observe };
+  await takeOverSession(connection, statements, sessionId, helloOf({ connection: 2 }), [], taking);
 }
 
 /** Everything that a server asks all the time, once. */
@@ -96,9 +123,10 @@ async function everything(): Promise<void> {
   await store(10);
   const groups = await groupsWithWork(connection, statements, 0, "default", 1000, observe);
   const claim = { ...claimOf([session], groups.slice(0, 64), { most: 10 }), suspects: false };
-  const { leased } = await leaseTasks(connection, statements, 0, claim, 2 ** 40, observe);
+  const { leased } = await leaseTasks(connection, statements, 0, claim, observe);
   expect(leased.length).toBeGreaterThan(5);
-  await leaseTasks(connection, statements, 0, { ...claim, suspects: true }, 2 ** 40, observe);
+  await leaseTasks(connection, statements, 0, { ...claim, groups: claim.groups.slice(0, 1) }, observe);
+  await leaseTasks(connection, statements, 0, { ...claim, suspects: true }, observe);
   const [first, second, ...rest] = leased;
   const { id } = first!.live.identity;
   await readPayloads(connection, statements, 0, "default", id);
@@ -124,6 +152,7 @@ async function everything(): Promise<void> {
   expect(
     await applyDecisions(connection, statements, 0, [...decisions([first!], "checkpoint"), ...decisions(rest, "complete")], observe),
   ).not.toContain(false);
+  await afterwards(session.id, second!.live.identity.id);
   await orphanedLeases(connection, statements, 0, 100);
   await overdueTasks(connection, statements, 0, 100);
   await removeExpiredTasks(
@@ -162,12 +191,12 @@ beforeAll(async () => {
   for (let turn = 0; turn < 6; turn++) {
     const groups = await groupsWithWork(connection, statements, 0, "default", 1000, observe);
     const claim = claimOf([session], groups.slice(0, 64), { most: 500 });
-    const { leased } = await leaseTasks(connection, statements, 0, claim, 2 ** 40, observe);
+    const { leased } = await leaseTasks(connection, statements, 0, claim, observe);
     if (turn % 2 === 0) await applyDecisions(connection, statements, 0, decisions(leased, "complete"), observe);
   }
   ran.clear();
-  for (let turn = 0; turn < 3; turn++) await everything();
-});
+  for (let turn = 0; turn < RUNS; turn++) await everything();
+}, 300_000);
 afterAll(async () => {
   await client.end();
   await database.drop();
@@ -177,7 +206,15 @@ describe("statements planned on empty tables", () => {
   it("are all here that a server runs all the time", () => {
     const names = [...ran.keys()].map(({ name }) => name.replace("leasehold_", "")).sort();
     expect(names).toEqual(
-      expect.arrayContaining(["apply_changes", "apply_endings", "claim", "groups_with_work", "insert_tasks", "store_heartbeats"]),
+      expect.arrayContaining([
+        "apply_changes",
+        "apply_endings",
+        "claim",
+        "claim_one",
+        "groups_with_work",
+        "insert_tasks",
+        "store_heartbeats",
+      ]),
     );
     expect(names.length).toBeGreaterThan(20);
   });
@@ -195,10 +232,8 @@ describe("statements planned on empty tables", () => {
     expect(scans).toEqual([]);
   });
 
-  it("take less than a second each, among 20,000 tasks", () => {
-    const slow = [...ran]
-      .filter(([, { longestMs }]) => longestMs > 1000)
-      .map(([{ name }, { longestMs }]) => `${name}: ${longestMs.toFixed(0)} ms`);
+  it("take less than 50 ms each, among 100,000 tasks", () => {
+    const slow = [...ran].filter(([, { bestMs }]) => bestMs > LIMIT_MS).map(([{ name }, { bestMs }]) => `${name}: ${bestMs.toFixed(0)} ms`);
     expect(slow).toEqual([]);
   });
 });

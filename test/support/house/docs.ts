@@ -11,6 +11,9 @@ const ARCHITECTURE = "docs/architecture.md";
 const CONFIGURATION = "docs/configuration.md";
 const ERRORS = "docs/errors.md";
 const CONFIG = "server/src/config.ts";
+const METRICS = "server/src/telemetry/metrics.ts";
+const TELEMETRY = "docs/telemetry.md";
+const METRIC = /^leasehold(?:\.[a-z_]+)+$/;
 const REASONS = "server/src/api/reasons.ts";
 
 /** A name with the place where it stands. */
@@ -134,6 +137,25 @@ export function reasonBreaches(tree: Tree): Breach[] {
     .flatMap((table) => table.rows);
   const described = rows.map(({ cells, line }) => ({ name: cells[0] ?? "", path: ERRORS, line }));
   return differences(declared, described, "reason", ERRORS);
+}
+
+/** Instruments of telemetry/metrics.ts that are not in a table of docs/telemetry.md whose first column is `metric`, or the other way round. */
+export function metricBreaches(tree: Tree): Breach[] {
+  const [code, docs] = [tree.read(METRICS), tree.read(TELEMETRY)];
+  if (code === undefined) return [missing(METRICS, "every instrument")];
+  if (docs === undefined) return [missing(TELEMETRY, "a table whose first column is `metric`")];
+  const declared = namesIn(parse(METRICS, code), METRIC);
+  if (declared.length === 0)
+    return [{ path: METRICS, line: 1, message: "names no instrument: write each name out, as leasehold.tasks.submitted." }];
+  const rows = tablesOf(docs)
+    .filter(({ header }) => header[0] === "metric")
+    .flatMap((table) => table.rows);
+  return differences(
+    declared,
+    rows.map(({ cells, line }) => ({ name: cells[0] ?? "", path: TELEMETRY, line })),
+    "metric",
+    TELEMETRY,
+  );
 }
 
 /** Reasons of a file: keys of its exported objects, else their values; elements of its lists; members of its unions. */

@@ -8,7 +8,7 @@ const TEST_LINES = 600;
 const FUNCTION_LINES = 70;
 
 /** Folders of test/ that vitest.config.ts looks into. */
-const TEST_HOMES = /^test\/(?:house\.test\.ts$|(?:unit|integration|model|conformance|fault|e2e)\/)/;
+const TEST_HOMES = /^test\/(?:house\.test\.ts$|(?:unit|integration|model|conformance|fault|abuse|e2e)\/)/;
 
 /** All checks on how files are written. */
 export function styleBreaches(sources: readonly Source[]): Breach[] {
@@ -152,7 +152,7 @@ export function idleTestBreaches(source: Source): Breach[] {
     found.push({
       path: source.path,
       line: 1,
-      message: "is run by no project of vitest.config.ts: move it to test/unit, integration, model, conformance, fault or e2e.",
+      message: "is run by no project of vitest.config.ts: move it to test/unit, integration, model, conformance, fault, abuse or e2e.",
     });
   }
   eachNode(source, (node) => {

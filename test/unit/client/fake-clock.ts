@@ -16,10 +16,11 @@ export async function settle(): Promise<void> {
 export class FakeClock implements Clock {
   #nowMs = 1_000_000;
   #order = 0;
+  #sleptMs = 0;
   readonly #timers = new Set<FakeTimer>();
 
   now(): number {
-    return 1_800_000_000_000 + this.#nowMs;
+    return 1_800_000_000_000 + this.#nowMs + this.#sleptMs;
   }
 
   monotonic(): number {
@@ -30,6 +31,11 @@ export class FakeClock implements Clock {
     const timer = { dueMs: this.#nowMs + Math.max(0, delayMs), order: (this.#order += 1), callback };
     this.#timers.add(timer);
     return { cancel: () => void this.#timers.delete(timer) };
+  }
+
+  /** The machine sleeps: the wall clock goes on alone. */
+  sleep(ms: number): void {
+    this.#sleptMs += ms;
   }
 
   /** How many timers are set. */

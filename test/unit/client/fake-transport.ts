@@ -8,6 +8,7 @@ import {
   type OutgoingStream,
   type StreamEvents,
   type StreamMethod,
+  type StreamOptions,
   type Transport,
   type UnaryMethod,
   type UnaryOptions,
@@ -27,6 +28,7 @@ export class FakeStream<Request, Response> implements OutgoingStream<Request> {
   constructor(
     readonly path: string,
     private readonly events: StreamEvents<Response>,
+    readonly headers?: Readonly<Record<string, string>>,
   ) {}
 
   write(request: Request): boolean {
@@ -68,6 +70,7 @@ export interface SeenCall {
   readonly method: string;
   readonly request: unknown;
   readonly deadlineMs: number | undefined;
+  readonly headers: Readonly<Record<string, string>> | undefined;
 }
 
 /** A transport whose unary answers come from `answer`, and whose streams the test drives. */
@@ -86,13 +89,17 @@ export class FakeTransport implements Transport {
     const name = method.path.slice(method.path.lastIndexOf("/") + 1);
     // Encoding finds what the generated code would refuse.
     method.requestSerialize(request);
-    this.calls.push({ method: name, request, deadlineMs: options.deadlineMs });
+    this.calls.push({ method: name, request, deadlineMs: options.deadlineMs, headers: options.headers });
     const tries = this.calls.filter((call) => call.method === name).length;
     return (await this.answer(name, request as never, tries)) as Response;
   }
 
-  stream<Request, Response>(method: StreamMethod<Request, Response>, events: StreamEvents<Response>): OutgoingStream<Request> {
-    const stream = new FakeStream<Request, Response>(method.path, events);
+  stream<Request, Response>(
+    method: StreamMethod<Request, Response>,
+    events: StreamEvents<Response>,
+    options: StreamOptions = {},
+  ): OutgoingStream<Request> {
+    const stream = new FakeStream<Request, Response>(method.path, events, options.headers);
     this.streams.push(stream);
     this.onStream(stream as unknown as FakeStream<never, never>);
     return stream;

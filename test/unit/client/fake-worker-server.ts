@@ -1,5 +1,5 @@
 // What does a scripted server look like to a worker? It welcomes, leases, answers, and lets the test decide everything else.
-import { createWorker, LeaseholdError, type TaskHandler, type Worker, type WorkerOptions } from "@leasehold/client";
+import { type ClientOptions, createWorker, LeaseholdError, type TaskHandler, type Worker, type WorkerOptions } from "@leasehold/client";
 import type { Lease } from "@leasehold/proto/leasehold/v1/worker_service";
 import { type Hello, type Report, ServerMessage, VerdictCode, type WorkerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
 import { type FakeClock, settle } from "./fake-clock.js";
@@ -42,8 +42,8 @@ export class FakeWorkerServer {
   /** How `run` ended, if it did by an error. */
   error: LeaseholdError | undefined;
 
-  constructor(handlers: readonly TaskHandler[], options: Partial<WorkerOptions> = {}) {
-    const { client, transport, clock, lines } = fakeClient();
+  constructor(handlers: readonly TaskHandler[], options: Partial<WorkerOptions> = {}, clientOptions: ClientOptions = {}) {
+    const { client, transport, clock, lines } = fakeClient(clientOptions);
     this.client = client;
     this.transport = transport;
     this.clock = clock;
@@ -54,8 +54,12 @@ export class FakeWorkerServer {
   }
 
   /** A worker that was welcomed. */
-  static async start(handlers: readonly TaskHandler[], options: Partial<WorkerOptions> = {}): Promise<FakeWorkerServer> {
-    const server = new FakeWorkerServer(handlers, options);
+  static async start(
+    handlers: readonly TaskHandler[],
+    options: Partial<WorkerOptions> = {},
+    clientOptions: ClientOptions = {},
+  ): Promise<FakeWorkerServer> {
+    const server = new FakeWorkerServer(handlers, options, clientOptions);
     await settle();
     await server.greet();
     return server;

@@ -196,6 +196,17 @@ describe("over real sockets", () => {
     client.close();
   });
 
+  it("gets a worker through although one of its addresses is dead for ever", async () => {
+    const dead = new Set(["127.0.0.1:1", "127.0.0.1:2"]);
+    const client = createClient({ addresses: [...dead, await serve(tinyServer())], random: () => 0 });
+    const worker = createWorker({ client, handlers: [handle(double, ({ metadata }) => metadata)] });
+    const running = worker.run();
+    await worker.ready();
+    await worker.drain({ grace: 0 });
+    await running;
+    client.close();
+  });
+
   it("connects again with the same session when the server ends the stream", async () => {
     const server = tinyServer();
     const hellos: { sessionId: string; connection: number }[] = [];
@@ -233,6 +244,20 @@ describe("over real sockets", () => {
     const error = await rejection(worker.run());
     expect(LeaseholdError.is(error) && error.code).toBe("UNAUTHENTICATED");
     expect((await rejection(worker.ready())).code).toBe("UNAUTHENTICATED");
+    client.close();
+  });
+
+  it("says UNAUTHENTICATED where the user's own function gives no token, in calls and in a worker", async () => {
+    const client = createClient({
+      address: await serve(tinyServer()),
+      token: () => {
+        throw new Error("the vault is sealed");
+      },
+    });
+    const worker = createWorker({ client, handlers: [handle(double, ({ metadata }) => metadata)] });
+    for (const refused of [rejection(client.submit(double, { n: 1 })), rejection(worker.run())]) {
+      expect(await refused).toMatchObject({ code: "UNAUTHENTICATED", cause: { message: "the vault is sealed" } });
+    }
     client.close();
   });
 

@@ -6,7 +6,7 @@ import ts from "typescript";
 
 const ROOT = join(import.meta.dirname, "../../..");
 
-describe("the guide to the SDK", () => {
+describe("the guide to the SDK", { timeout: 120_000 }, () => {
   it("has snippets that type-check as they stand", async () => {
     const guide = await readFile(join(ROOT, "docs/client.md"), "utf8");
     const snippets = [...guide.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, text = ""]) => text);

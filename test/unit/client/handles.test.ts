@@ -102,6 +102,24 @@ describe("waiting", () => {
     }
   });
 
+  it("keeps what the worker threw, cause by cause, with the worker's stacks", async () => {
+    const cause = { message: "refused", stack: "Error: refused\n    at socket", cause: { message: "no route" } };
+    const failed = taskMessage({
+      taskId: "a",
+      state: TaskState.FAILED,
+      error: { code: "HANDLER_ERROR", message: "no rows", stack: "Error: no rows\n    at handler", cause },
+    });
+    const { client, transport } = holding(new Map([["a", failed]]));
+    const [result, outcome] = [rejection(client.handle(task, "a").result()), client.handle(task, "a").outcome()];
+    await settle();
+    streamsOf(transport)[0]?.send(update(failed));
+    const chain = { message: "refused", stack: cause.stack, cause: { message: "no route", stack: "Error: no route" } };
+    expect(await outcome).toMatchObject({ error: { stack: "Error: no rows\n    at handler", cause: chain } });
+    const error = await result;
+    expect(error.cause).toMatchObject({ message: "no rows", stack: "Error: no rows\n    at handler", cause: chain });
+    expect(error.cause).toBeInstanceOf(Error);
+  });
+
   it("throws TASK_CANCELLED, TASK_REMOVED, SCHEMA_MISMATCH and DEADLINE_EXCEEDED for what they are", async () => {
     const cases: [Task | undefined, string][] = [
       [taskMessage({ taskId: "a", state: TaskState.CANCELLED, finishReason: FinishReason.CANCEL_REQUESTED }), "TASK_CANCELLED"],

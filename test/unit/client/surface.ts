@@ -12,7 +12,9 @@ import {
   type MetadataInput,
   type MetadataOf,
   type ResultOf,
+  type SubmittedTask,
   type TaskDefinition,
+  type TaskHandle,
   type TaskOutcome,
   type,
 } from "@leasehold/client";
@@ -165,6 +167,44 @@ export function outcomeOf<Task extends TaskDefinition>(client: Client, task: Tas
 }
 export function either(client: Client, task: typeof importCsv | typeof noded, id: string): Promise<unknown> {
   return client.handle(task, id).result();
+}
+export function bare(typed: TaskHandle<typeof importCsv>, submitted: SubmittedTask<typeof noded>, ofMachine: TaskHandle): TaskHandle[] {
+  return [typed, submitted, ofMachine];
+}
+export async function owner(client: Client, task: typeof importCsv): Promise<void> {
+  const handle = client.handle(task, { key: "k" });
+  same<typeof handle extends TaskHandle<infer Task> ? Task["name"] : never, "import-csv">(true);
+  const { priority } = await handle.update({ priority: 3, scheduleTime: "now", queue: "slow" });
+  same<typeof priority, number>(true);
+  later(priority.toFixed(0));
+  const { explanations } = await handle.explain();
+  if (explanations[0]?.code === "no_worker_for_name") render(undefined);
+  for await (const event of handle.events({ pageSize: 10 })) if (event.type === "lease_lost") later(event.message);
+  await handle.delete({ etag: "e" });
+  const { count, more } = await client.count(task, { state: ["failed"] });
+  same<[typeof count, typeof more], [number, boolean]>(true);
+  later(`${String(count)}${more ? "+" : ""}`);
+  const { attempts } = await client.simulateRetry({ maxAttempts: 3 }, ["lease_lost", { code: "quota", retryAfter: "1m" }]);
+  later(String(attempts[0]?.earliestMs));
+  async function* rows() {
+    yield { metadata: { url, tenant }, key: "row 1" };
+  }
+  for await (const { task: stored, error } of client.submitStream(task, rows())) {
+    if (error === undefined) onlyImports((await stored.snapshot()).name);
+    else later(error.code);
+  }
+  // @ts-expect-error nothing to change
+  await handle.update();
+  // @ts-expect-error not a number
+  await handle.update({ priority: "high" });
+  // @ts-expect-error not an event
+  for await (const event of handle.events()) if (event.type === "done") later(event.message);
+  // @ts-expect-error items of another task
+  client.submitStream(task, [{ metadata: { amount: 3 } }]);
+  // @ts-expect-error not a part of the metadata
+  await client.count(task, { metadata: { amount: 3 } });
+  // @ts-expect-error neither a failure nor a lost lease
+  await client.simulateRetry({}, ["lost"]);
 }
 export const anyContext = (context: UntypedHandlerContext): string => context.id;
 handle(noded, (ctx) => void anyContext(ctx));

@@ -143,6 +143,27 @@ describe("a dead connection", () => {
     expect(server.lines.join()).toContain("event loop was blocked");
   });
 
+  it("is suspected at once when the machine slept: handlers stop if the session's time passed meanwhile, and the server is asked", async () => {
+    for (const [sleptMs, stops] of [
+      [60_000, ["disconnected"]],
+      [10_000, []],
+    ] as const) {
+      const { handler, runs } = driven();
+      const server = await FakeWorkerServer.start([handler]);
+      await server.lease("a");
+      await server.live(3_000);
+      server.clock.sleep(sleptMs);
+      await server.clock.advance(500);
+      expect(runs.get("a")?.ctx.stops.map(({ kind }) => kind)).toEqual(stops);
+      expect(server.hellos).toMatchObject([{ connection: 1 }, { connection: 2, sessionId: "session-1", heldLeaseTokens: ["a"] }]);
+      expect(server.lines.join()).toContain("this machine slept");
+      await server.greet({ welcome: { ...server.welcome, keptLeaseTokens: ["a"] } });
+      await server.live(30_000);
+      expect(runs.get("a")?.ctx.stops.map(({ kind }) => kind)).toEqual(stops);
+      expect(server.transport.streams).toHaveLength(2);
+    }
+  });
+
   it("is replaced after a delay within the jitter window, which grows", async () => {
     const server = await FakeWorkerServer.start([driven().handler]);
     const gaps: number[] = [];

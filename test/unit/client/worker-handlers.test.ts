@@ -161,6 +161,8 @@ describe("an outcome", () => {
     const server = await runOnce(() => Promise.reject(new Error("disk", { cause: new Error("full") })));
     expect(server.reports[0]?.fail?.error).toMatchObject({ cause: { message: "full" } });
     expect(server.reports[0]?.fail?.error?.stack).toContain("disk");
+    const several = await runOnce(() => Promise.reject(new AggregateError([new Error("first"), new Error("second")], "several")));
+    expect(several.reports[0]?.fail?.error).toMatchObject({ message: "several", cause: { message: "first" } });
   });
 
   it("that JSON cannot hold is one failure that says why and is not retried", async () => {

@@ -8,6 +8,7 @@ import {
   MAX_REMEMBERED,
   MAX_REMEMBERED_BYTES,
   MAX_REQUESTS,
+  MAX_TOLD,
   patchPayload,
   remember,
   told,
@@ -133,6 +134,21 @@ describe("a patch", () => {
     const target = { ...json({ a: 1 }), contentType: "application/vnd.x+json" };
     expect(patchPayload(target, json({ b: 2 }))?.contentType).toBe("application/vnd.x+json");
     expect(patchPayload(null, { ...json({ b: 2 }), contentType: "application/json" })?.contentType).toBe("application/json");
+  });
+});
+
+describe("proceeds of a task that waits for its worker", () => {
+  it("are told to it as the last of them, so that its lease fits a message", () => {
+    let task: LiveTask = suspended;
+    for (let n = 0; n < MAX_TOLD + 5; n++) task = happens(task, proceedEvent({ note: `${n}` }));
+    expect(task.proceeds?.consumed.map(({ note }) => note)).toEqual(Array.from({ length: MAX_TOLD }, (_, n) => `${n + 5}`));
+  });
+
+  it("count among those that were remembered", () => {
+    const told = Array.from({ length: MAX_TOLD }, () => ({ note: "told", proceedUs: NOW }));
+    const { record } = consume(proceedRecord({ consumed: told }), [aProceed({ note: "remembered" })], null, 1000);
+    expect(record.consumed).toHaveLength(MAX_TOLD);
+    expect(record.consumed.at(-1)?.note).toBe("remembered");
   });
 });
 

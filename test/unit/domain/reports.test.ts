@@ -71,6 +71,26 @@ describe("numbers", () => {
     expect(told(lostTask(), body, { seq: 99 })).toBe("no: OUT_OF_ORDER");
   });
 
+  it.each(valid)("that wait for what a failover forgot give the lease back: %s", (_, body) => {
+    const failover = { ...decisionContext(), fencingBase: 2 * 2 ** 40 };
+    const before = { ...runningTask(), fencingToken: 2 ** 40 + 7 };
+    const answer = transition(before, reportOf(body, { seq: 4 }), failover);
+    expect(answer).toMatchObject({
+      kind: "changed",
+      revoked: "LEASE_LOST",
+      task: { state: "PENDING", lease: null, failures: before.failures },
+    });
+    // In turn, or of a lease that was given since: as ever.
+    expect(transition(before, reportOf(body, { seq: 3 }), failover)).not.toMatchObject({ revoked: "LEASE_LOST" });
+    const since = { ...before, fencingToken: 2 * 2 ** 40 + 1 };
+    expect(transition(since, reportOf(body, { seq: 4 }), failover)).toMatchObject({
+      kind: "rejected",
+      rejection: { reason: "OUT_OF_ORDER" },
+    });
+    const lost = transition({ ...lostTask(), fencingToken: 2 ** 40 + 7 }, reportOf(body, { seq: 99 }), failover);
+    expect(lost).toMatchObject({ kind: "rejected", rejection: { reason: "LEASE_LOST" } });
+  });
+
   it("begin at 1 with each lease", () => {
     const again = leasedAfter(bodies.fail);
     expect(again.settledSeq).toBe(0);

@@ -274,6 +274,7 @@ describe("messages to workers", () => {
       { welcome: { sessionId: "s", heartbeatIntervalUs: 5_000_000, ttlUs: 20_000_000, keptTokens: ["k"], droppedTokens: ["d"] } },
       CONFIG,
       "1.0",
+      "LOCAL",
     );
     expect(message?.welcome).toMatchObject({
       keptLeaseTokens: ["k"],

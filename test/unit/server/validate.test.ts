@@ -22,7 +22,7 @@ import { DEFAULT_RETRY_POLICY } from "@leasehold/server/domain/retry";
 import { testConfig } from "../../support/api-fakes.js";
 
 const CONFIG = testConfig();
-const CONTEXT: CallContext = { namespace: "default", traceContext: null, gone: () => false, onGone: () => {} };
+const CONTEXT: CallContext = { namespace: "default", traceContext: null, gone: () => false, leftMs: () => Infinity, onGone: () => {} };
 const ID = "0190b6f2-3c1e-7b7a-9d3e-1f2a3b4c5d6e";
 
 function fields(check: (violations: Violation[]) => unknown): string[] {

@@ -1,0 +1,85 @@
+// What do users of the SDK install? The packed packages, in an empty project of their own, under each Node that is supported.
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const ROOT = join(import.meta.dirname, "../..");
+const CACHE = join(ROOT, "node_modules/.cache/leasehold-nodes");
+const FETCH_LIMIT_MS = 240_000;
+const QUIET = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
+
+const run = promisify(execFile);
+
+/** A packed package. */
+export interface Tarball {
+  readonly path: string;
+  /** Paths within the package. */
+  readonly files: readonly string[];
+}
+
+/** An empty project that installed the packed packages. */
+export interface PackedProject {
+  readonly folder: string;
+  readonly proto: Tarball;
+  readonly client: Tarball;
+  /** Writes a file of the project. */
+  write(name: string, text: string): Promise<void>;
+  /** Runs a program in it and answers what it wrote. Rejects with all it wrote if it fails. */
+  run(program: string, ...args: readonly string[]): Promise<string>;
+  remove(): Promise<void>;
+}
+
+async function pack(name: string, folder: string): Promise<Tarball> {
+  const { stdout } = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], { cwd: join(ROOT, name) });
+  const [packed] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[];
+  if (packed === undefined) throw new Error(`npm packed nothing of ${name}`);
+  return { path: join(folder, packed.filename), files: packed.files.map(({ path }) => path).sort() };
+}
+
+/** Packs proto and client as they were built last, and installs them with these other packages. */
+export async function createPackedProject(...others: readonly string[]): Promise<PackedProject> {
+  if (!existsSync(join(ROOT, "client/dist/index.js"))) throw new Error("client/dist is not built: run npm run build first");
+  const folder = await mkdtemp(join(tmpdir(), "leasehold-packed-"));
+  try {
+    const [proto, client] = [await pack("proto", folder), await pack("client", folder)];
+    await writeFile(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
+    await run("npm", ["install", ...QUIET, proto.path, client.path, ...others], { cwd: folder, timeout: FETCH_LIMIT_MS });
+    return {
+      folder,
+      proto,
+      client,
+      write: async (name, text) => writeFile(join(folder, name), text),
+      run: async (program, ...args) => {
+        const { stdout, stderr } = await run(program, args, { cwd: folder, timeout: 60_000, env: { ...process.env, NODE_OPTIONS: "" } });
+        return stdout + stderr;
+      },
+      remove: async () => rm(folder, { recursive: true, force: true }),
+    };
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** The program of a Node of another line, fetched by npm if it is not there yet; undefined if no registry answers. */
+export async function nodeOfLine(major: number): Promise<string | undefined> {
+  const home = join(CACHE, String(major));
+  const name = `node-${process.platform}-${process.arch}`;
+  const program = join(home, "node_modules", name, "bin/node");
+  if (existsSync(program)) return program;
+  await mkdir(home, { recursive: true });
+  await writeFile(join(home, "package.json"), '{ "private": true }\n');
+  const limit = { timeout: FETCH_LIMIT_MS };
+  const done = await run(
+    "npm",
+    ["install", "--prefix", home, ...QUIET, "--no-save", "--no-package-lock", `${name}@${String(major)}`],
+    limit,
+  ).then(
+    () => true,
+    () => false,
+  );
+  return done && existsSync(program) ? program : undefined;
+}
