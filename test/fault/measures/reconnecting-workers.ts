@@ -45,7 +45,11 @@ export async function reconnectingWorkers(stage: Stage, workers: number, awayMs 
   // They become due in the middle of the absence.
   const due = await Promise.all(
     Array.from({ length: DUE }, (_, n) =>
-      probe.submit({ name: "e2e.quick", metadata: jsonPayload({ n }), scheduleTime: { seconds: BigInt(Math.ceil(Date.now() / 1_000) + 5) } }),
+      probe.submit({
+        name: "e2e.quick",
+        metadata: jsonPayload({ n }),
+        scheduleTime: { seconds: BigInt(Math.ceil(Date.now() / 1_000) + 5) },
+      }),
     ),
   );
   if (due.some(({ code }) => code !== "OK")) throw new Error("a submission failed before anything was broken");
