@@ -10,10 +10,12 @@ let test: TestStorage;
 /** What waits for its time on the server's own clock, which moves only when the test says so. */
 let timers: { readonly atMs: number; readonly callback: () => void }[];
 let nowMs: number;
+let cancelled: number;
 beforeEach(async () => {
   test = await openTestStorage();
   timers = [];
   nowMs = 0;
+  cancelled = 0;
 });
 afterEach(() => test[Symbol.asyncDispose]());
 
@@ -23,7 +25,7 @@ function lostClaims(asked: () => void = () => undefined): LostClaims {
     monotonicMs: () => nowMs,
     after: (delayMs: number, callback: () => void) => {
       timers.push({ atMs: nowMs + delayMs, callback });
-      return { cancel: () => undefined };
+      return { cancel: () => (cancelled += 1) };
     },
   };
   const storage = {
@@ -82,5 +84,20 @@ describe("a claim whose answer was lost", () => {
     await new Promise((resolve) => setImmediate(resolve));
     expect(timers).toEqual([]);
     expect(looks).toBeLessThan(10);
+  });
+
+  it("is one of many while the database is away: they are looked for together, each session once", async () => {
+    const session = await test.session({ ttlUs: 60 * SECOND });
+    let looks = 0;
+    const lost = lostClaims(() => looks++);
+    const claims = Array.from({ length: 50 }, () => claimOf([session], []).sessions);
+    for (const sessions of claims) lost.add(sessions);
+    expect(cancelled).toBe(49);
+    const [id] = await test.store({});
+    const groups = await test.storage.groupsWithWork("default", 10);
+    await test.storage.leaseTasks({ ...claimOf([session], groups), sessions: claims[7]! });
+    timers.splice(0, 49);
+    await nextLook(async () => (await test.read(id!)).state === "PENDING");
+    expect(looks).toBe(1);
   });
 });
