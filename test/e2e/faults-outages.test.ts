@@ -34,7 +34,8 @@ describe.concurrent("an outage", () => {
         const seen = await deadSockets(stage, variant, 7_000, { beforeMs: 1_000, afterMs: 30_000 });
         expect(seen.late).toBe(0);
         const codes = Object.keys(seen.answers).map((answer) => answer.split(" ")[1]);
-        expect(["OK", "DEADLINE_EXCEEDED", "UNAVAILABLE"]).toEqual(expect.arrayContaining([...new Set(codes)]));
+        // What finds the lanes stuck is refused as overload until the outage is known as one.
+        expect(["OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"]).toEqual(expect.arrayContaining([...new Set(codes)]));
         expect(seen.lost).toBe(0);
         expect(seen.doubled).toBe(0);
         expect(seen.readsBackAfterMs).not.toBeNull();
