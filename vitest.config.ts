@@ -1,6 +1,6 @@
 // How are the tests run? Every package from its TypeScript sources, as one copy, so that no test passes on yesterday's build.
-// Four projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
-// that rechecks less), e2e (real processes, one at a time).
+// Five projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
+// that rechecks less), e2e (real processes), load (real processes that keep a machine busy, one file at a time).
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
@@ -31,6 +31,9 @@ function sourceAliases(folder: string): Alias[] {
   // Tests also reach what a package keeps to itself: `@leasehold/server/domain/retry`.
   return [...listed, { find: new RegExp(`^${name}/(?!.*\\.binpb$)(.+)$`), replacement: join(ROOT, folder, "src/$1.ts") }];
 }
+
+/** What keeps both cores busy by itself. */
+const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,overload}.test.ts"];
 
 const POSTGRES = "test/support/global-postgres.ts";
 
@@ -71,11 +74,21 @@ export default defineConfig({
         extends: true,
         test: {
           name: "e2e",
-          include: ["test/{e2e,fault,abuse}/**/*.test.ts"],
+          include: ["test/{e2e,abuse}/**/*.test.ts"],
+          exclude: LOADS,
+          globalSetup: POSTGRES,
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "load",
+          include: LOADS,
           globalSetup: POSTGRES,
           maxWorkers: 1,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -16,7 +16,7 @@ export const USAGE = `npm run bench -- [options]
   --backlog 50000     tasks of the drain
   --quick             a smoke: everything short and once; the figures mean nothing
   --out bench/out     folder of latest.json, growth.json and memory.json
-  --profile           servers leave CPU profiles in its folder profiles
+  --profile           servers leave CPU profiles in its folder profiles, and the statements that took longest are told
   --install           first installs the peers (npm ci --prefix bench) and Redis (apt-get)
   --growth            instead: drain and latency of Leasehold with much stored; --scale 0.1 stores a tenth; --cases picks by key
   --memory            instead: server memory over --minutes 10 at 2,000 tasks/s`;

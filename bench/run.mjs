@@ -3,6 +3,7 @@
 import { CASES } from "./cases.mjs";
 import { measureGrowth } from "./growth.mjs";
 import { measureMemory } from "./memory.mjs";
+import { forgetStatements, tellStatements } from "./hot-statements.mjs";
 import { isPicked, readOptions, USAGE } from "./options.mjs";
 import { printResults, printTargets, writeMarkdown, writeResults } from "./report.mjs";
 import { install, openEnvironment, startScene, stopScenes } from "./stage.mjs";
@@ -75,7 +76,9 @@ async function measureRound({ environment, measured, systems, cases, results, ro
       if (!scenes.has(system)) scenes.set(system, await startScene(environment, system));
       // Or pages that the system before left dirty are written while this one is measured.
       await environment.admin.query("CHECKPOINT");
+      if (options.profile) await forgetStatements(environment);
       const values = await one.run({ scene: scenes.get(system), options: measured });
+      if (options.profile) await tellStatements(environment);
       for (const [unit, value] of Object.entries(values)) results.add(system.name, one.key, unit, value);
       const [[unit, value]] = Object.entries(values);
       console.log(`round ${round + 1}/${measured.runs}  ${one.key.padEnd(18)} ${system.name.padEnd(16)} ${value.toPrecision(4)} ${unit}`);

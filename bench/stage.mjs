@@ -14,8 +14,10 @@ export async function openEnvironment(options) {
   // Postgres runs under an account of its own, which must come through.
   chmodSync(folder, 0o755);
   // Durable: every acknowledged commit is on the disk. All systems' pools together need more connections than Postgres allows by default.
-  const postgres = await startEmbeddedPostgres({ dataDir: path.join(folder, "postgres"), settings: { max_connections: "300" } });
+  const settings = { max_connections: "300", ...(options.profile ? { shared_preload_libraries: "pg_stat_statements" } : {}) };
+  const postgres = await startEmbeddedPostgres({ dataDir: path.join(folder, "postgres"), settings });
   const admin = await connect(postgres.url);
+  if (options.profile) await admin.query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
   const profileDir = options.profile ? path.join(options.out, "profiles") : undefined;
   if (profileDir !== undefined) mkdirSync(profileDir, { recursive: true });
   const scenes = [];
