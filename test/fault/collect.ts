@@ -1,6 +1,7 @@
 // What does the server itself say at the end of a run with faults? Every stored task with its timeline, through its own calls, on the time scale of
 // the history.
-import { Client, credentials } from "@grpc/grpc-js";
+import { setTimeout as pause } from "node:timers/promises";
+import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import type { Timestamp } from "@leasehold/proto/google/protobuf/timestamp";
 import { FinishReason, type Payload, type Task, TaskState, TaskView } from "@leasehold/proto/leasehold/v1/task";
 import {
@@ -16,13 +17,15 @@ import { type FinalEvent, type FinalTask, nowUs } from "./history.js";
 
 const LANES = 8;
 const DEADLINE_MS = 30_000;
+const TRIES = 60;
+const AGAIN_MS = 500;
 
 /** Reads everything through one server. */
 export async function collectTasks(address: string): Promise<Map<string, FinalTask>> {
   const client = new Client(address, credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 });
   // The database's clock and this process's are the machine's.
   const offsetUs = Date.now() * 1000 - nowUs();
-  const call = <Request, Response>(method: UnaryMethod<Request, Response>, request: Request): Promise<Response> =>
+  const once = <Request, Response>(method: UnaryMethod<Request, Response>, request: Request): Promise<Response> =>
     new Promise((resolve, reject) => {
       const { path, requestSerialize, responseDeserialize } = method;
       const options = { deadline: Date.now() + DEADLINE_MS };
@@ -31,6 +34,17 @@ export async function collectTasks(address: string): Promise<Map<string, FinalTa
         else reject(error ?? new Error(`${path} answered nothing`));
       });
     });
+  // Just after the faults many ask at once: who is refused as too many asks again, as everybody should.
+  const call = async <Request, Response>(method: UnaryMethod<Request, Response>, request: Request): Promise<Response> => {
+    for (let triesLeft = TRIES; ; triesLeft--) {
+      try {
+        return await once(method, request);
+      } catch (error) {
+        if (triesLeft === 0 || (error as ServiceError).code !== status.RESOURCE_EXHAUSTED) throw error;
+        await pause(AGAIN_MS);
+      }
+    }
+  };
   const onScale = (time: Timestamp | undefined): number | null => (time === undefined ? null : wallUs(time) - offsetUs);
   try {
     const tasks: Task[] = [];

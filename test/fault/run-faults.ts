@@ -201,14 +201,16 @@ function shuffled<T>(items: readonly T[], chance: Chance): T[] {
 
 /** What is stored, through the first server that tells; one that does not answer when all faults are over is complained about. */
 async function collectAnywhere({ servers, complain }: Arena): Promise<Map<string, FinalTask>> {
+  const errors: unknown[] = [];
   for (const { name, address } of servers) {
     try {
       return await collectTasks(address);
     } catch (error) {
+      errors.push(error);
       complain(`${name} does not answer reads although all faults are over: ${String(error)}`);
     }
   }
-  throw new Error("no server tells what is stored");
+  throw new AggregateError(errors, `no server tells what is stored: ${errors.map(String).join("; ")}`);
 }
 
 /** Heals everything, and waits until every task has ended; answers how many have not. */

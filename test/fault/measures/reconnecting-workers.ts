@@ -58,8 +58,13 @@ export async function reconnectingWorkers(stage: Stage, workers: number, awayMs 
   await pause(awayMs);
   const second = await stage.server({ listen: first.address });
   const backMs = Date.now();
-  const [row] = await stage.rows<{ id: string }>("SELECT id::text FROM servers ORDER BY start_time DESC LIMIT 1");
-  if (row === undefined || !second.log().includes(row.id)) throw new Error("the server that came back is not known");
+  // Its row comes with its first upkeep.
+  const [row] = await eventually(
+    () => stage.rows<{ id: string }>("SELECT id::text FROM servers ORDER BY start_time DESC LIMIT 1"),
+    ([newest]) => newest !== undefined && second.log().includes(newest.id),
+    "the server that came back is known",
+  );
+  if (row === undefined) throw new Error("no server is known");
   const back = async (share: number): Promise<number> => {
     await eventually(
       () => stage.rows("SELECT 1 FROM sessions WHERE end_time IS NULL AND server_id = $1", [row.id]),
