@@ -52,7 +52,7 @@ export interface Owners {
 const DEADLINE_MS = 5_000;
 const AGAIN_MS = 150;
 /** After this long an owner gives a call up; what it did stays unknown. */
-const GIVE_UP_MS = 240_000;
+const GIVE_UP_MS = 600_000;
 /** Most unfinished tasks that owners know of; beyond it they wait. */
 const MOST_UNFINISHED = 500;
 const UNKNOWN: readonly number[] = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED];

@@ -184,6 +184,8 @@ export class TransactionPool implements Connection {
     // An idle connection that breaks is replaced by the pool; without a listener the error would end the process.
     this.pool.on("error", () => undefined);
     this.pool.on("connect", (client) => {
+      // The pool listens only while a connection is idle: one that is lent out, or given up and not yet closed, may be told its end too.
+      client.on("error", () => undefined);
       heedWarnings(client);
       this.current.add(client);
     });
@@ -248,9 +250,6 @@ export class TransactionPool implements Connection {
       this.reachability.failed(fault);
       throw fault;
     }
-    // While it is lent out the pool does not listen for its errors.
-    const ignore = (): void => undefined;
-    client.on("error", ignore);
     let broken = false;
     try {
       const result = await work(client);
@@ -264,7 +263,6 @@ export class TransactionPool implements Connection {
       }
       throw error;
     } finally {
-      client.off("error", ignore);
       client.release(broken);
     }
   }
