@@ -39,7 +39,10 @@ async function check(): Promise<{ ended: number | string; said: string }> {
 
 describe("the contract and the last release", () => {
   it("are loudly not compared where there is no repository, and where there is no tag", async () => {
-    expect(await check()).toEqual({ ended: 0, said: expect.stringMatching(/^NOT COMPARED with a release: this is no git repository/) as string });
+    expect(await check()).toEqual({
+      ended: 0,
+      said: expect.stringMatching(/^NOT COMPARED with a release: this is no git repository/) as string,
+    });
     commit("string id = 1;", "vintage", "nightly-2026");
     expect(await check()).toEqual({ ended: 0, said: expect.stringMatching(/^NOT COMPARED with a release: there is no tag v\*/) as string });
   });

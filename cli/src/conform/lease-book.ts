@@ -44,7 +44,16 @@ export class LeaseBook {
   give(label: string): string {
     if (this.#byLabel.has(label)) throw new Error(`the scenario gives lease "${label}" twice`);
     const token = `${label}:${randomBytes(16).toString("base64url")}`;
-    const given: Given = { label, token, reports: new Map(), answered: new Set(), onStream: { stream: 0, seqs: new Set() }, settled: 0, version: 0n, lost: false };
+    const given: Given = {
+      label,
+      token,
+      reports: new Map(),
+      answered: new Set(),
+      onStream: { stream: 0, seqs: new Set() },
+      settled: 0,
+      version: 0n,
+      lost: false,
+    };
     this.#byToken.set(token, given);
     this.#byLabel.set(label, given);
     return token;
@@ -99,7 +108,9 @@ export class LeaseBook {
     const { seqs } = given.onStream;
     seqs.add(reportSeq);
     const left = [...given.reports.keys()].find((seq) => seq < reportSeq && !given.answered.has(seq) && !seqs.has(seq));
-    return left === undefined ? undefined : `report ${reportSeq} of ${given.label} came on a new stream before report ${left}, which has no verdict`;
+    return left === undefined
+      ? undefined
+      : `report ${reportSeq} of ${given.label} came on a new stream before report ${left}, which has no verdict`;
   }
 
   /** The verdict that a server would give. */

@@ -8,9 +8,9 @@ import { Lease, Limits, Resumption, Welcome } from "@leasehold/proto/leasehold/v
 import type { Step } from "./scenario.js";
 
 /** What the welcomes of the kit say unless a scenario says otherwise: short, so that a scenario about silence takes seconds. */
-export const DEFAULT_HEARTBEAT_MS = 500;
+export const DEFAULT_HEARTBEAT_MS = 1_000;
 /** Session TTL of the welcomes, in milliseconds. */
-export const DEFAULT_TTL_MS = 2_000;
+export const DEFAULT_TTL_MS = 4_000;
 
 const LIMITS = Limits.create({
   maxPayloadBytes: 1_048_576,
@@ -58,7 +58,7 @@ export function leaseOf(step: Extract<Step, { do: "lease" }>, leaseToken: string
     taskId: `00000000-0000-7000-8000-${String(fencingToken).padStart(12, "0")}`,
     name: task,
     queue: "default",
-    metadata: bytes === undefined ? metadata === undefined ? undefined : jsonPayload(metadata) : jsonPayload("x".repeat(bytes - 2)),
+    metadata: bytes === undefined ? (metadata === undefined ? undefined : jsonPayload(metadata)) : jsonPayload("x".repeat(bytes - 2)),
     executionMetadata: executionMetadata === undefined ? undefined : jsonPayload(executionMetadata),
     executionMetadataVersion: executionMetadata === undefined ? 0n : 1n,
     attempt,

@@ -84,6 +84,6 @@ const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", 
 
 /** Text for XML, without the characters that it cannot hold. */
 function xml(text: string): string {
-  const allowed = [...text].filter((character) => /[\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u.test(character)).join("");
+  const allowed = text.replace(/[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, "");
   return allowed.replace(/[&<>"\n]/g, (character) => ENTITIES[character] ?? character);
 }

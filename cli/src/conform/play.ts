@@ -141,7 +141,8 @@ export class Play {
     if (!("event" in waited)) return this.#missing(again ? `a hello again within ${withinMs} ms` : "a hello", waited);
     const { hello } = waited.event;
     const { atMs } = waited;
-    if (atMs - fromMs < notBeforeMs) return { expected: `a hello not before ${notBeforeMs} ms`, saw: `one after ${Math.round(atMs - fromMs)} ms` };
+    if (atMs - fromMs < notBeforeMs)
+      return { expected: `a hello not before ${notBeforeMs} ms`, saw: `one after ${Math.round(atMs - fromMs)} ms` };
     const mismatch = judgeHello(hello, again);
     if (mismatch !== undefined) return mismatch;
     if (again && hello.connection <= this.#lastConnection)
@@ -227,12 +228,14 @@ export class Play {
     const untilMs = transcript.nowMs + withinMs;
     let lastMs = transcript.nowMs;
     for (let seen = 0; seen < count; seen += 1) {
-      const fits = (event: EventOf<"heartbeat">): boolean => leasesReceived === undefined || event.heartbeat.leasesReceived === leasesReceived;
+      const fits = (event: EventOf<"heartbeat">): boolean =>
+        leasesReceived === undefined || event.heartbeat.leasesReceived === leasesReceived;
       const waited = await this.#next("heartbeat", fits, Math.min(untilMs - transcript.nowMs, maxGapMs ?? withinMs));
       const said = leasesReceived === undefined ? "" : ` that counts ${leasesReceived} leases`;
       if (!("event" in waited)) return this.#missing(`a heartbeat${said} within ${maxGapMs ?? withinMs} ms`, waited);
       const gapMs = Math.round(waited.atMs - lastMs);
-      if (maxGapMs !== undefined && gapMs > maxGapMs) return { expected: `a heartbeat each ${maxGapMs} ms at least`, saw: `none for ${gapMs} ms` };
+      if (maxGapMs !== undefined && gapMs > maxGapMs)
+        return { expected: `a heartbeat each ${maxGapMs} ms at least`, saw: `none for ${gapMs} ms` };
       lastMs = waited.atMs;
     }
     return undefined;
@@ -246,7 +249,9 @@ export class Play {
   async #exit({ code, withinMs = RETURN_MS }: Of<"exit">): Promise<Mismatch | undefined> {
     const waited = await this.#next("exit", () => true, withinMs);
     if (!("event" in waited)) return this.#missing(`the program to end within ${withinMs} ms`, waited);
-    return waited.event.how === code ? undefined : { expected: `the program to end with ${code}`, saw: `it ended with ${waited.event.how}` };
+    return waited.event.how === code
+      ? undefined
+      : { expected: `the program to end with ${code}`, saw: `it ended with ${waited.event.how}` };
   }
 
   async #stays({ forMs }: Of<"stays">): Promise<Mismatch | undefined> {
@@ -294,7 +299,10 @@ function isOf<Kind extends Event["kind"]>(event: Event, kind: Kind): event is Ev
   return event.kind === kind;
 }
 
-function cancelOf(leaseToken: string, reason: string): { leaseToken: string; reason: string; remainingGrace: ReturnType<typeof durationFromMs> } {
+function cancelOf(
+  leaseToken: string,
+  reason: string,
+): { leaseToken: string; reason: string; remainingGrace: ReturnType<typeof durationFromMs> } {
   return { leaseToken, reason, remainingGrace: durationFromMs(10_000) };
 }
 

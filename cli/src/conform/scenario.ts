@@ -15,7 +15,13 @@ export type Step =
   /** Expects the first hello and welcomes it. */
   | { readonly do: "connect"; readonly heartbeatMs?: number; readonly ttlMs?: number }
   /** Expects a hello. `again`: with the session of the last welcome and a higher connection. `holds`: exactly these leases are listed. */
-  | { readonly do: "hello"; readonly again?: boolean; readonly holds?: readonly string[]; readonly withinMs?: number; readonly notBeforeMs?: number }
+  | {
+      readonly do: "hello";
+      readonly again?: boolean;
+      readonly holds?: readonly string[];
+      readonly withinMs?: number;
+      readonly notBeforeMs?: number;
+    }
   /** Answers the hello. `session`: another label than before is a session that began anew. What is not in `drop` is kept. */
   | {
       readonly do: "welcome";
@@ -82,9 +88,19 @@ export type Step =
   /** Tells that a task was cancelled, at once or together with the next heartbeat answer. */
   | { readonly do: "cancel"; readonly lease: string; readonly reason?: string; readonly withHeartbeat?: boolean; readonly times?: number }
   /** Takes leases away. */
-  | { readonly do: "revoke"; readonly lease: string; readonly reason: "ATTEMPT_DEADLINE" | "SILENCE_DEADLINE" | "CANCEL_GRACE_ENDED" | "LEASE_LOST" }
+  | {
+      readonly do: "revoke";
+      readonly lease: string;
+      readonly reason: "ATTEMPT_DEADLINE" | "SILENCE_DEADLINE" | "CANCEL_GRACE_ENDED" | "LEASE_LOST";
+    }
   /** Expects heartbeats: so many, no two further apart than `maxGapMs`; with `leasesReceived` waits for one that says so. */
-  | { readonly do: "heartbeats"; readonly count?: number; readonly maxGapMs?: number; readonly leasesReceived?: number; readonly withinMs?: number }
+  | {
+      readonly do: "heartbeats";
+      readonly count?: number;
+      readonly maxGapMs?: number;
+      readonly leasesReceived?: number;
+      readonly withinMs?: number;
+    }
   /** Says nothing at all from here on, or speaks again. */
   | { readonly do: "silence"; readonly on: boolean }
   /** Sends bytes that are a message with fields of the future. */
@@ -94,7 +110,10 @@ export type Step =
   /** Says that this server is going away, and ends the stream half a second later. */
   | { readonly do: "server-drain"; readonly reconnectAfterMs: number }
   /** Ends the stream with a status, or with OK. */
-  | { readonly do: "end"; readonly reason?: "SERVER_DRAINING" | "SESSION_TAKEN" | "SESSION_EXPIRED" | "DATABASE_UNAVAILABLE" | "WORKER_SILENT" }
+  | {
+      readonly do: "end";
+      readonly reason?: "SERVER_DRAINING" | "SESSION_TAKEN" | "SESSION_EXPIRED" | "DATABASE_UNAVAILABLE" | "WORKER_SILENT";
+    }
   /** Resets every connection. */
   | { readonly do: "cut" }
   /** Ends every new stream with UNAVAILABLE, until `on` is false. */
@@ -120,39 +139,49 @@ export interface Scenario {
   readonly steps: readonly Step[];
 }
 
-/** Fields of each verb. */
+/** Fields of each verb; those with `!` must be there. */
 const FIELDS: Readonly<Record<Step["do"], string>> = {
   connect: "heartbeatMs ttlMs",
   hello: "again holds withinMs notBeforeMs",
   welcome: "session drop heartbeatMs ttlMs hex",
-  lease: "lease task count metadata bytes executionMetadata attempt deadlineMs resumed note failedBefore cancelled hex",
+  lease: "lease! task! count metadata bytes executionMetadata attempt deadlineMs resumed note failedBefore cancelled hex",
   report:
-    "lease kind kinds past seq resent result resultBytes executionMetadata errorCode retryable untilProceeded untilAfterMs withinMs notBeforeMs",
-  "no-report": "lease forMs resent",
-  settled: "lease withinMs",
+    "lease! kind kinds past seq resent result resultBytes executionMetadata errorCode retryable untilProceeded untilAfterMs withinMs notBeforeMs",
+  "no-report": "lease! forMs! resent",
+  settled: "lease! withinMs",
   answer: "reports heartbeats",
-  verdict: "lease seq code retryAfterMs times",
-  cancel: "lease reason withHeartbeat times",
-  revoke: "lease reason",
+  verdict: "lease! seq code! retryAfterMs times",
+  cancel: "lease! reason withHeartbeat times",
+  revoke: "lease! reason!",
   heartbeats: "count maxGapMs leasesReceived withinMs",
-  silence: "on",
-  bytes: "hex",
-  empty: "times",
-  "server-drain": "reconnectAfterMs",
+  silence: "on!",
+  bytes: "hex!",
+  empty: "times!",
+  "server-drain": "reconnectAfterMs!",
   end: "reason",
   cut: "",
-  away: "on",
+  away: "on!",
   sigterm: "",
   drain: "withinMs",
-  exit: "code withinMs",
-  stays: "forMs",
-  streams: "atMost forMs",
+  exit: "code! withinMs",
+  stays: "forMs!",
+  streams: "atMost! forMs!",
 };
 
-/** Fields that are not just any text, number or JSON. */
+/** Types of fields that are not just any text, by field or by verb and field. */
 const NUMBERS = /(?:Ms|^seq|^times|^bytes|^resultBytes|^attempt|^leasesReceived|^atMost)$/;
 const FLAGS = new Set(["again", "resent", "retryable", "untilProceeded", "withHeartbeat", "heartbeats", "on"]);
-const LISTS = new Set(["holds", "drop", "kinds"]);
+const LISTS = new Set(["holds", "drop"]);
+const ANY = new Set(["metadata", "executionMetadata", "result"]);
+const CHOICES: Readonly<Record<string, readonly string[]>> = {
+  "report kind": REPORT_KINDS,
+  "report past": REPORT_KINDS,
+  "lease resumed": ["PROCEEDED", "WOKEN"],
+  "answer reports": ["record", "later", "hold"],
+  "verdict code": ["RECORDED", "ALREADY_RECORDED", "LEASE_LOST", "INVALID", "RETRY_LATER"],
+  "revoke reason": ["ATTEMPT_DEADLINE", "SILENCE_DEADLINE", "CANCEL_GRACE_ENDED", "LEASE_LOST"],
+  "end reason": ["SERVER_DRAINING", "SESSION_TAKEN", "SESSION_EXPIRED", "DATABASE_UNAVAILABLE", "WORKER_SILENT"],
+};
 
 /** The folder of the scenarios that are shipped. */
 export const scenarioFolder = join(import.meta.dirname, "../../scenarios");
@@ -187,23 +216,24 @@ function parseStep(place: string, value: unknown): Step {
 function assertStep(place: string, step: Record<string, unknown>): asserts step is Step & Record<string, unknown> {
   const verb = step["do"];
   if (typeof verb !== "string" || !isVerb(verb)) throw new Error(`${place}: there is no verb ${JSON.stringify(verb)}`);
-  const known = FIELDS[verb].split(" ");
+  const fields = FIELDS[verb].split(" ");
   for (const [field, value] of Object.entries(step)) {
     if (field === "do") continue;
-    if (!known.includes(field)) throw new Error(`${place}: "${verb}" has no field "${field}"`);
-    const right = rightType(field, value);
-    if (!right) throw new Error(`${place}: ${field} is ${JSON.stringify(value)}, which is not of its type`);
+    if (!fields.includes(field) && !fields.includes(`${field}!`)) throw new Error(`${place}: "${verb}" has no field "${field}"`);
+    if (!rightType(verb, field, value)) throw new Error(`${place}: ${field} is ${JSON.stringify(value)}, which is not of its type`);
   }
+  const missing = fields.find((field) => field.endsWith("!") && step[field.slice(0, -1)] === undefined);
+  if (missing !== undefined) throw new Error(`${place}: "${verb}" needs the field "${missing.slice(0, -1)}"`);
 }
 
-function rightType(field: string, value: unknown): boolean {
-  if (field === "metadata" || field === "executionMetadata" || field === "result") return true;
-  if (field === "count") return typeof value === "number" || value === "slots" || value === "slots+1";
-  if (NUMBERS.test(field) || typeof value === "number") return typeof value === "number" && Number.isFinite(value);
-  if (field === "code") return typeof value === "string";
+function rightType(verb: Step["do"], field: string, value: unknown): boolean {
+  if (ANY.has(field)) return true;
+  if (field === "count" && verb === "lease" && (value === "slots" || value === "slots+1")) return true;
+  if (field === "count" || NUMBERS.test(field) || (verb === "exit" && field === "code")) return typeof value === "number";
   if (FLAGS.has(field)) return typeof value === "boolean";
   if (LISTS.has(field)) return Array.isArray(value) && value.every((item) => typeof item === "string");
-  return typeof value === "string";
+  if (field === "kinds") return Array.isArray(value) && value.every((item) => REPORT_KINDS.some((kind) => kind === item));
+  return typeof value === "string" && (CHOICES[`${verb} ${field}`]?.includes(value) ?? true);
 }
 
 function isVerb(verb: string): verb is Step["do"] {

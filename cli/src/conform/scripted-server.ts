@@ -4,7 +4,14 @@
 // stream when a newer one was welcome, ends the stream of a drained worker that holds nothing. Each of these can be switched off.
 import { createServer, connect, type Server as NetServer, type Socket } from "node:net";
 import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
-import { type Report, ServerMessage, type Verdict, VerdictCode, type WorkerMessage, WorkerServiceService } from "@leasehold/proto/leasehold/v1/worker_service";
+import {
+  type Report,
+  ServerMessage,
+  type Verdict,
+  VerdictCode,
+  type WorkerMessage,
+  WorkerServiceService,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import { LeaseBook } from "./lease-book.js";
 import { DEFAULT_HEARTBEAT_MS, DEFAULT_TTL_MS, durationFromMs, endingOf, welcomeOf } from "./messages.js";
 import type { Transcript } from "./transcript.js";
@@ -46,7 +53,6 @@ export class ScriptedServer {
   #front: NetServer | undefined;
   #streams: Stream[] = [];
   #ticker: NodeJS.Timeout | undefined;
-  #intervalMs = DEFAULT_HEARTBEAT_MS;
   #ttlMs = DEFAULT_TTL_MS;
   /** Session of the last welcome, and the connection of its last hello. */
   #session = { id: "", connection: 0, heartbeat: 0 };
@@ -111,12 +117,18 @@ export class ScriptedServer {
   }
 
   /** Answers the hello of the newest stream; the older ones end. */
-  welcome(session: string, drop: readonly string[], intervalMs = DEFAULT_HEARTBEAT_MS, ttlMs = DEFAULT_TTL_MS, extra = Buffer.alloc(0)): void {
+  welcome(
+    session: string,
+    drop: readonly string[],
+    intervalMs = DEFAULT_HEARTBEAT_MS,
+    ttlMs = DEFAULT_TTL_MS,
+    extra = Buffer.alloc(0),
+  ): void {
     const stream = this.#current;
     if (stream === undefined) return;
     for (const older of this.#streams) if (older !== stream && older.open) this.#end(older, "SESSION_TAKEN");
     if (session !== this.#session.id) this.#session = { id: session, connection: this.#session.connection, heartbeat: 0 };
-    [this.#intervalMs, this.#ttlMs] = [intervalMs, ttlMs];
+    this.#ttlMs = ttlMs;
     for (const token of drop) this.#held.delete(token);
     stream.welcome = true;
     const welcome = welcomeOf(session, intervalMs, ttlMs, [...this.#held], [...drop]);
@@ -183,7 +195,17 @@ export class ScriptedServer {
 
   #open(call: Stream["call"]): void {
     const number = this.#streams.length + 1;
-    const stream: Stream = { number, call, open: true, welcome: false, introduced: false, delivered: 0, beat: 0, received: 0, draining: false };
+    const stream: Stream = {
+      number,
+      call,
+      open: true,
+      welcome: false,
+      introduced: false,
+      delivered: 0,
+      beat: 0,
+      received: 0,
+      draining: false,
+    };
     this.#streams.push(stream);
     call.on("data", (message: WorkerMessage) => this.#read(stream, message));
     const over = (how: string) => (): void => {

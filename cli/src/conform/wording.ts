@@ -1,6 +1,13 @@
 // How does a message read in a transcript? One short line for each part of it; long payloads are cut.
 import type { Payload } from "@leasehold/proto/leasehold/v1/task";
-import { type Lease, type Report, type ServerMessage, type Verdict, VerdictCode, type WorkerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
+import {
+  type Lease,
+  type Report,
+  type ServerMessage,
+  type Verdict,
+  VerdictCode,
+  type WorkerMessage,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import { msFromDuration } from "./messages.js";
 import { REPORT_KINDS } from "./scenario.js";
 

@@ -53,12 +53,14 @@ async function runConform(command: readonly string[], options: ConformOptions, {
     import("../conform/program-under-test.js"),
   ]);
   const scenarios = (await readScenarios()).filter(({ name }) => fits(name, options.only));
-  if (scenarios.length === 0) throw new CommandError(exitCodes.usage, `There is no scenario for --only ${options.only ?? ""}; --list shows all.`);
+  if (scenarios.length === 0)
+    throw new CommandError(exitCodes.usage, `There is no scenario for --only ${options.only ?? ""}; --list shows all.`);
   if (options.list === true) {
     for (const { name, title } of scenarios) screen.print(`${name}: ${title}`);
     return;
   }
-  if (command.length === 0) throw new CommandError(exitCodes.usage, "Which program? Say it after --, as in: leasehold worker conform -- python worker.py");
+  if (command.length === 0)
+    throw new CommandError(exitCodes.usage, "Which program? Say it after --, as in: leasehold worker conform -- python worker.py");
   // Programs have process groups of their own, which a Ctrl-C does not reach.
   process.once("exit", endAllPrograms);
   process.once("SIGINT", () => process.exit(exitCodes.interrupted));
