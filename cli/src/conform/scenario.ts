@@ -188,11 +188,12 @@ export const scenarioFolder = join(import.meta.dirname, "../../scenarios");
 
 /** Reads all scenarios of a folder, in the order of their names. Throws with file and place of what is not understood. */
 export async function readScenarios(folder = scenarioFolder): Promise<Scenario[]> {
-  const files = (await readdir(folder)).filter((file) => file.endsWith(".json")).sort();
+  const files = (await readdir(folder)).filter((file) => file.endsWith(".json"));
+  const names = files.map((file) => file.replace(/\.json$/, "")).sort();
   return Promise.all(
-    files.map(async (file) => {
-      const value: unknown = JSON.parse(await readFile(join(folder, file), "utf8"));
-      return parseScenario(file.replace(/\.json$/, ""), value);
+    names.map(async (name) => {
+      const value: unknown = JSON.parse(await readFile(join(folder, `${name}.json`), "utf8"));
+      return parseScenario(name, value);
     }),
   );
 }
