@@ -34,6 +34,7 @@ const CHECKS = [
   { name: "public surface of the SDK is what its report says (api-extractor)", run: () => run(process.execPath, [".ci/sdk-api.mjs"]) },
   { name: "contract: lint (buf)", run: () => run("buf", ["lint"]) },
   { name: "contract: format (buf)", run: () => run("buf", ["format", "-d", "--exit-code"]) },
+  { name: "contract: breaks nobody who uses the last release (buf)", run: compareWithRelease },
   { name: "contract: generated code and image are up to date", run: compareGenerated },
 ];
 
@@ -41,7 +42,7 @@ const CHECKS = [
 const running = new Set();
 
 /**
- * @typedef {{ ok: boolean, output: string }} Outcome
+ * @typedef {{ ok: boolean, output: string, note?: string }} Outcome a note is told also when all is well
  */
 
 /** Runs a command of the repository to its end and keeps what it said. */
@@ -84,6 +85,12 @@ function endGroup(pid, signal) {
   }
 }
 
+/** A check that had nothing to compare with is no failure, and must not look like a success either. */
+async function compareWithRelease() {
+  const { ok, output } = await run(process.execPath, [".ci/contract-breaking.mjs"]);
+  return { ok, output, note: output.startsWith("NOT COMPARED") ? output : undefined };
+}
+
 /** Generates into a temporary folder and compares with what is committed, both ways. */
 async function compareGenerated() {
   const folder = await mkdtemp(join(tmpdir(), "leasehold-generated-"));
@@ -122,10 +129,11 @@ async function filesIn(folder) {
 /** Runs one check and tells its name and duration at once, its output only if it failed. */
 async function tellCheck({ name, run: check }) {
   const started = performance.now();
-  const { ok, output } = await check().catch((error) => ({ ok: false, output: `${error.stack}\n` }));
+  const { ok, output, note } = await check().catch((error) => ({ ok: false, output: `${error.stack}\n` }));
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   process.stdout.write(`${ok ? "ok    " : "FAILED"} ${name} (${seconds} s)\n`);
-  if (!ok) process.stdout.write(`${output.replace(/^/gm, "    ").trimEnd()}\n`);
+  const told = ok ? note : output;
+  if (told !== undefined) process.stdout.write(`${told.replace(/^/gm, "    ").trimEnd()}\n`);
   return ok;
 }
 

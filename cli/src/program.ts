@@ -14,6 +14,7 @@ import { addProceed } from "./verbs/proceed.js";
 import { addServe } from "./verbs/serve.js";
 import { addSubmit } from "./verbs/submit.js";
 import { addWatch } from "./verbs/watch.js";
+import { addWorker } from "./verbs/worker.js";
 
 const AFTER = `
 A first walk, with \`leasehold dev\` running in another terminal:
@@ -81,6 +82,8 @@ function createProgram(context: VerbContext): Command {
   addWatch(program, context);
   addProceed(program, context);
   addCancel(program, context);
+  program.commandsGroup("Workers:");
+  addWorker(program, context);
   program.commandsGroup("Server:");
   addServe(program, context);
   addMigrate(program, context);

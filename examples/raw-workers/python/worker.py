@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -162,14 +163,56 @@ def fail(lease, report, stopped):
     return "fail", {"error": error, "retryable": retryable}
 
 
+def pause(lease, stopped, seconds):
+    # Ends early with the reason to stop.
+    end = time.monotonic() + seconds
+    while not (reason := stopped(lease)) and time.monotonic() < end:
+        time.sleep(min(0.05, max(0, end - time.monotonic())))
+    return reason
+
+
 def sleep(lease, report, stopped):
     seconds = (from_json(lease.metadata) or {}).get("seconds", float("inf"))
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if reason := stopped(lease):
-            return gave_up(reason)
-        time.sleep(0.05)
+    if reason := pause(lease, stopped, seconds):
+        return gave_up(reason)
     return "complete", {"result": to_json({"slept": seconds})}
+
+
+# What the conformance kit asks a worker to handle: docs/workers.md.
+def conform_steps(lease, report, stopped):
+    asked, saved = from_json(lease.metadata) or {}, from_json(lease.execution_metadata) or {}
+    for step in range(saved.get("step", 0) + 1, asked.get("steps", 3) + 1):
+        if reason := pause(lease, stopped, asked.get("delay_ms", 0) / 1000):
+            return gave_up(reason)
+        report(lease, "checkpoint", {"execution_metadata": to_json({"step": step})})
+    return "complete", {"result": to_json({"step": asked.get("steps", 3)})}
+
+
+def conform_sleep(lease, report, stopped):
+    ms = (from_json(lease.metadata) or {}).get("ms", float("inf"))
+    report(lease, "checkpoint", {"execution_metadata": to_json({"started": True})})
+    if reason := pause(lease, stopped, ms / 1000):
+        return gave_up(reason)
+    return "complete", {"result": to_json({"slept": ms})}
+
+
+def conform_suspend(lease, report, stopped):
+    woken = task_pb2.PENDING_REASON_PROCEEDED, task_pb2.PENDING_REASON_WOKEN
+    if lease.resumption.reason in woken:
+        return "complete", {"result": lease.execution_metadata}
+    after_ms = (from_json(lease.metadata) or {}).get("after_ms")
+    if after_ms is None:
+        return "suspend", {"until_proceeded": True}
+    return "suspend", {"until_after": timedelta(milliseconds=after_ms)}
+
+
+def conform_fail(lease, report, stopped):
+    retryable = (from_json(lease.metadata) or {}).get("retryable", True)
+    return "fail", {"error": {"code": "conform_failed"}, "retryable": retryable}
+
+
+def conform_throw(lease, report, stopped):
+    raise RuntimeError("as asked")
 
 
 HANDLERS = {
@@ -179,6 +222,12 @@ HANDLERS = {
     "py.approval": approval,
     "py.fail": fail,
     "py.sleep": sleep,
+    "conform.echo": echo,
+    "conform.steps": conform_steps,
+    "conform.sleep": conform_sleep,
+    "conform.suspend": conform_suspend,
+    "conform.fail": conform_fail,
+    "conform.throw": conform_throw,
 }
 
 
