@@ -220,11 +220,12 @@ export class ConnectedWorkers implements WorkerSessions {
   }
 
   private reconcileLater(): void {
-    this.clock.after(RECONCILE_MS * (0.75 + this.clock.chance() / 2), () => {
+    const look = (): void => {
       if (this.draining) return;
       this.reconcile().catch(this.failed);
       this.reconcileLater();
-    });
+    };
+    this.clock.after(RECONCILE_MS * (0.75 + this.clock.chance() / 2), look, "look");
   }
 
   // ---- heartbeats
@@ -273,10 +274,11 @@ export class ConnectedWorkers implements WorkerSessions {
   }
 
   private tickLater(): void {
-    this.clock.after(TICK_MS, () => {
+    const tick = (): void => {
       for (const session of [...this.sessions.values()]) session.tick();
       if (!this.draining || this.sessions.size > 0) this.tickLater();
-    });
+    };
+    this.clock.after(TICK_MS, tick, "pulse");
   }
 
   // ---- going away
