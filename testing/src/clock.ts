@@ -27,13 +27,17 @@ export interface ClockSurroundings {
   alive(): readonly string[];
   /** Whether a worker misses signs of life, so that time must be lived through. */
   pulses(): boolean;
-  /** How long a handler may do what nobody sees before time goes on, in milliseconds of real time. */
-  patienceMs(): number;
+  /** Whether a handler runs, which may do what nobody sees. */
+  busy(): boolean;
   /** When the database has something to do next, in microseconds since 1970. */
   nextDueUs(nowUs: number, alive: readonly string[]): Promise<number | null>;
   /** Tells the database that nobody lived through a time. */
   leap(byUs: number, alive: readonly string[]): Promise<void>;
 }
+
+/** For how long of real time nothing moves before a handler that runs counts as waiting, in milliseconds: between two steps, and at the end. */
+const STEP_MS = 20;
+const SETTLED_MS = 100;
 
 /** Moves the time of an environment. One move at a time. */
 export class SteppingClock implements TestClock {
@@ -80,19 +84,34 @@ export class SteppingClock implements TestClock {
   }
 
   /** Does what is due at this moment, and looks for more of it, until everything is at rest. */
-  async settle(patienceMs: number): Promise<void> {
-    await this.#rest(patienceMs);
+  async settle(): Promise<void> {
+    await this.#rest(SETTLED_MS);
     this.time.look();
-    await this.#rest(patienceMs);
+    await this.#rest(SETTLED_MS);
   }
 
   /** Lets time pass from step to step until something is true. Throws an Error with `message` if it is not within `limitMs`. */
   async until(isTrue: () => boolean, limitMs: number, message: string): Promise<void> {
     const limitUs = this.time.nowUs + limitMs * 1000;
-    await this.#rest(0);
+    await this.#rest(STEP_MS);
     while (!isTrue()) {
       if (this.time.nowUs >= limitUs) throw new Error(message);
       await this.#step(limitUs);
+    }
+  }
+
+  /** Lets time pass from step to step while something ends that may wait for timers, or for real work that nobody sees. Rejects as it does. */
+  async drive(work: Promise<void>): Promise<void> {
+    let ended = false;
+    const ending = work.finally(() => (ended = true));
+    // Its failure is told at the end.
+    ending.catch(() => undefined);
+    for (;;) {
+      await this.#rest(STEP_MS);
+      if (ended) return ending;
+      const timerUs = this.time.nextUs(true);
+      if (timerUs === null) return ending;
+      await this.#step(timerUs);
     }
   }
 
@@ -104,9 +123,9 @@ export class SteppingClock implements TestClock {
   }
 
   async #to(targetUs: number): Promise<void> {
-    await this.#rest(this.around.patienceMs());
+    await this.#rest(STEP_MS);
     while (this.time.nowUs < targetUs) await this.#step(targetUs);
-    await this.settle(this.around.patienceMs());
+    await this.settle();
   }
 
   async #step(targetUs: number): Promise<void> {
@@ -118,13 +137,16 @@ export class SteppingClock implements TestClock {
     const nextUs = Math.max(Math.min(databaseUs, timerUs, targetUs), nowUs);
     await this.around.leap(nextUs - nowUs, alive);
     this.time.pass(nextUs - this.time.nowUs, pulses);
-    await this.#rest(0);
-    if (databaseUs <= nextUs) this.time.look();
-    await this.#rest(this.around.patienceMs());
+    await this.#rest(STEP_MS);
+    if (databaseUs > nextUs) return;
+    this.time.look();
+    await this.#rest(STEP_MS);
   }
 
   async #rest(patienceMs: number): Promise<void> {
-    await this.activity.quiet(patienceMs);
-    while (this.time.fireOne()) await this.activity.quiet(patienceMs);
+    do {
+      await this.activity.quiet();
+      if (this.around.busy()) await this.activity.quiet(patienceMs);
+    } while (this.time.fireOne());
   }
 }

@@ -5,11 +5,12 @@ import {
   type ClientOptions,
   createClient,
   createWorker,
+  LeaseholdError,
   type TaskHandler,
   type Worker,
   type WorkerOptions,
 } from "@leasehold/client";
-import { expireSessions, holderOf, leap, nextDueUs } from "@leasehold/server/embedded-schema";
+import { expireSessions, holderOf, leap, nextDueUs } from "@leasehold/server/storage/embedded-schema";
 import { Activity } from "./activity.js";
 import { seededChance } from "./chance.js";
 import { SteppingClock, type TestClock } from "./clock.js";
@@ -65,12 +66,6 @@ export interface TestEnv extends AsyncDisposable {
   dispose(): Promise<void>;
 }
 
-/** How long handlers may do what nobody sees before an environment counts as settled, and before its time goes on; real milliseconds. */
-const SETTLED_MS = 100;
-const STEP_MS = 20;
-/** Longest that the end of an environment takes, in virtual milliseconds. */
-const DISPOSE_MS = 600_000;
-
 const SILENT = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /**
@@ -103,7 +98,7 @@ export async function createTestEnv(options: TestEnvOptions = {}): Promise<TestE
   const clock: SteppingClock = new SteppingClock(time, activity, {
     alive: () => network.workerStreams.map(({ sessionId }) => sessionId).filter((id) => id !== "" && !network.cutOff),
     pulses: () => network.cutOff || !workers.connected(),
-    patienceMs: () => (workers.busy() ? STEP_MS : 0),
+    busy: () => workers.busy(),
     nextDueUs: (nowUs, alive) => nextDueUs(own, schema, nowUs, alive),
     leap: (byUs, alive) => leap(own, schema, byUs, alive),
   });
@@ -123,9 +118,9 @@ export async function createTestEnv(options: TestEnvOptions = {}): Promise<TestE
     network.verdictDelayMs = 0;
     for (const stream of network.workerStreams) stream.letGo();
     await clock.inTurn(async () => {
-      await driven(clock, workers.drain());
+      await clock.drive(workers.drain());
       client.close();
-      await driven(clock, server.stop());
+      await clock.drive(server.stop());
       await activity.quiet();
     });
     time.close();
@@ -137,8 +132,7 @@ export async function createTestEnv(options: TestEnvOptions = {}): Promise<TestE
     faults,
     settled: () =>
       clock.inTurn(async () => {
-        await clock.settle(0);
-        if (workers.busy()) await clock.settle(SETTLED_MS);
+        await clock.settle();
         workers.check();
       }),
     startWorker: (workerOptions) => clock.inTurn(() => workers.start(workerOptions)),
@@ -157,14 +151,14 @@ export async function createTestEnv(options: TestEnvOptions = {}): Promise<TestE
 /** The workers of an environment. */
 class RunningWorkers {
   readonly #workers: { readonly worker: Worker; readonly ended: Promise<void> }[] = [];
-  #failure: unknown;
+  #failure: Error | undefined;
 
   constructor(private readonly client: Client) {}
 
   async start(options: TestWorkerOptions): Promise<Worker> {
     const worker = createWorker({ client: this.client, ...options });
     const ended = worker.run().catch((error: unknown) => {
-      this.#failure ??= error;
+      this.#failure ??= LeaseholdError.from(error);
     });
     this.#workers.push({ worker, ended });
     await worker.ready();
@@ -190,12 +184,4 @@ class RunningWorkers {
     await Promise.all(this.#workers.map(({ worker }) => worker.drain({ grace: 0 })));
     await Promise.all(this.#workers.map(({ ended }) => ended));
   }
-}
-
-/** Lets time pass while something ends that waits for time. */
-async function driven(clock: SteppingClock, work: Promise<void>): Promise<void> {
-  let done = false;
-  const ended = work.finally(() => (done = true));
-  await clock.until(() => done, DISPOSE_MS, "the environment did not end: a worker or the server still waits");
-  await ended;
 }

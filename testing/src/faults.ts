@@ -71,16 +71,16 @@ export function faultsOf(around: FaultSurroundings, calls: FailingCalls): Faults
   return {
     dropStream: () =>
       clock.inTurn(async () => {
-        await clock.settle(0);
+        await clock.settle();
         drop();
         await reconnected();
       }),
     expireLease: (task) =>
       clock.inTurn(async () => {
-        await clock.settle(0);
+        await clock.settle();
         const sessionIds = task === undefined ? network.workerStreams.map(({ sessionId }) => sessionId) : [await holder(around, task.id)];
         await around.expire(sessionIds);
-        await clock.settle(0);
+        await clock.settle();
         drop(sessionIds);
         await reconnected();
       }),
@@ -89,7 +89,7 @@ export function faultsOf(around: FaultSurroundings, calls: FailingCalls): Faults
       return async () => {
         network.verdictDelayMs = 0;
         for (const stream of network.workerStreams) stream.letGo();
-        await clock.inTurn(() => clock.settle(0));
+        await clock.inTurn(() => clock.settle());
       };
     },
     cutOff: () => {

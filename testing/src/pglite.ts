@@ -2,8 +2,8 @@
 
 import { PGlite, protocol } from "@electric-sql/pglite";
 import { captured } from "@leasehold/client/kit";
-import type { EmbeddedDatabase, EmbeddedResult, EmbeddedSession, EmbeddedStatement } from "@leasehold/server/embedded-database";
-import { prepareSession } from "@leasehold/server/embedded-schema";
+import type { EmbeddedDatabase, EmbeddedResult, EmbeddedSession, EmbeddedStatement } from "@leasehold/server/storage/embedded-database";
+import { prepareSession } from "@leasehold/server/storage/embedded-schema";
 
 type Message = Awaited<ReturnType<PGlite["execProtocol"]>>["messages"][number];
 
@@ -11,7 +11,7 @@ const { serialize } = protocol;
 
 // Modules are loaded once per test file, the database once per process.
 const SLOT = Symbol.for("@leasehold/testing database 0.1.0");
-const shared = globalThis as { [SLOT]?: Promise<SharedDatabase> };
+const shared = globalThis as Partial<Record<symbol, Promise<SharedDatabase>>>;
 
 /** A database that all environments of this process share. */
 export interface SharedDatabase extends EmbeddedDatabase {

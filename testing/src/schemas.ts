@@ -1,7 +1,7 @@
 // Where does an environment keep its tasks? In a schema of its own on the shared database. Making one takes as long as its migrations; one that
 // another environment has given back is emptied instead.
 
-import { emptySchema, prepareSchema } from "@leasehold/server/embedded-schema";
+import { emptySchema, prepareSchema } from "@leasehold/server/storage/embedded-schema";
 import type { SharedDatabase } from "./pglite.js";
 
 /** A schema that nobody else uses until it is given back. */

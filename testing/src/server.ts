@@ -1,12 +1,12 @@
 // Which server runs in an environment? The rooms of the real one, wired as in production, over a storage in the process and without a port.
 
 import { randomUUID } from "node:crypto";
-import type { WrappedService } from "@leasehold/server/call";
+import type { WrappedService } from "@leasehold/server/api/call";
 import type { Clock } from "@leasehold/server/clock";
 import { type Config, loadConfig } from "@leasehold/server/config";
-import type { EmbeddedDatabase } from "@leasehold/server/embedded-database";
-import { openEmbeddedStorage } from "@leasehold/server/embedded-storage";
-import { createLog } from "@leasehold/server/log";
+import type { EmbeddedDatabase } from "@leasehold/server/storage/embedded-database";
+import { openEmbeddedStorage } from "@leasehold/server/storage/embedded-storage";
+import { createLog } from "@leasehold/server/telemetry/log";
 import { SERVER_VERSION, servicesOf, wire } from "@leasehold/server/main";
 
 /** A server without a network. */

@@ -3,7 +3,7 @@
 
 import { LeaseholdError, type OutgoingStream, type StreamEvents, type Transport, type UnaryMethod } from "@leasehold/client";
 import { DETAILS_TRAILER, errorFromCall, refusedStream } from "@leasehold/client/kit";
-import type { WrappedService } from "@leasehold/server/call";
+import type { WrappedService } from "@leasehold/server/api/call";
 import type { Activity } from "./activity.js";
 import { type CallAnswers, type CallFailure, ServerCall } from "./call.js";
 import { WorkerStream } from "./worker-stream.js";
@@ -102,7 +102,10 @@ export class InProcessNetwork {
       };
       const bytes = method.requestSerialize(request);
       open.add(cancel);
-      if (signal?.aborted === true) return cancel();
+      if (signal?.aborted === true) {
+        cancel();
+        return;
+      }
       signal?.addEventListener("abort", cancel, { once: true });
       wire.send(() => {
         call.request = definition.requestDeserialize(bytes);

@@ -278,7 +278,7 @@ export class ConnectedWorkers implements WorkerSessions {
       for (const session of [...this.sessions.values()]) session.tick();
       if (!this.draining || this.sessions.size > 0) this.tickLater();
     };
-    this.clock.after(TICK_MS, tick, "pulse");
+    this.clock.after(TICK_MS, tick, "look");
   }
 
   // ---- going away
