@@ -31,6 +31,8 @@ export interface ClockSurroundings {
   busy(): boolean;
   /** When the database has something to do next, in microseconds since 1970. */
   nextDueUs(nowUs: number, alive: readonly string[]): Promise<number | null>;
+  /** Has the server look for what is due. */
+  lookAgain(): void;
   /** Tells the database that nobody lived through a time. */
   leap(byUs: number, alive: readonly string[]): Promise<void>;
 }
@@ -86,8 +88,7 @@ export class SteppingClock implements TestClock {
   /** Does what is due at this moment, and looks for more of it, until everything is at rest. */
   async settle(): Promise<void> {
     await this.#rest(SETTLED_MS);
-    this.time.look();
-    await this.#rest(SETTLED_MS);
+    await this.#look(SETTLED_MS);
   }
 
   /** Lets time pass from step to step until something is true. Throws an Error with `message` if it is not within `limitMs`. */
@@ -102,13 +103,13 @@ export class SteppingClock implements TestClock {
 
   /** Lets time pass from step to step while something ends that may wait for timers, or for real work that nobody sees. Rejects as it does. */
   async drive(work: Promise<void>): Promise<void> {
-    let ended = false;
-    const ending = work.finally(() => (ended = true));
+    const settled = { ended: false };
+    const ending = work.finally(() => (settled.ended = true));
     // Its failure is told at the end.
     ending.catch(() => undefined);
     for (;;) {
       await this.#rest(STEP_MS);
-      if (ended) return ending;
+      if (settled.ended) return ending;
       const timerUs = this.time.nextUs(true);
       if (timerUs === null) return ending;
       await this.#step(timerUs);
@@ -138,9 +139,13 @@ export class SteppingClock implements TestClock {
     await this.around.leap(nextUs - nowUs, alive);
     this.time.pass(nextUs - this.time.nowUs, pulses);
     await this.#rest(STEP_MS);
-    if (databaseUs > nextUs) return;
+    if (databaseUs <= nextUs) await this.#look(STEP_MS);
+  }
+
+  async #look(patienceMs: number): Promise<void> {
     this.time.look();
-    await this.#rest(STEP_MS);
+    this.around.lookAgain();
+    await this.#rest(patienceMs);
   }
 
   async #rest(patienceMs: number): Promise<void> {

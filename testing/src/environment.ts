@@ -99,6 +99,9 @@ export async function createTestEnv(options: TestEnvOptions = {}): Promise<TestE
     alive: () => network.workerStreams.map(({ sessionId }) => sessionId).filter((id) => id !== "" && !network.cutOff),
     pulses: () => network.cutOff || !workers.connected(),
     busy: () => workers.busy(),
+    lookAgain: () => {
+      server.lookAgain();
+    },
     nextDueUs: (nowUs, alive) => nextDueUs(own, schema, nowUs, alive),
     leap: (byUs, alive) => leap(own, schema, byUs, alive),
   });

@@ -12,6 +12,8 @@ import { SERVER_VERSION, servicesOf, wire } from "@leasehold/server/main";
 /** A server without a network. */
 export interface InProcessServer {
   readonly services: readonly WrappedService[];
+  /** Has it look for whatever it was not told of. */
+  lookAgain(): void;
   /** Ends what it does because time passes, and its sessions. */
   stop(): Promise<void>;
 }
@@ -41,6 +43,9 @@ export async function startServer(
   parts.start();
   return {
     services,
+    lookAgain: () => {
+      storage.lookAgain();
+    },
     stop: async () => {
       parts.dispatcher.stop();
       parts.unary.drain();

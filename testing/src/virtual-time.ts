@@ -7,6 +7,9 @@ import type { Clock as ServerClock, TimerPurpose } from "@leasehold/server/clock
 import { seededChance } from "./chance.js";
 import type { Activity } from "./activity.js";
 
+/** What a look takes: as long as the dispatcher waits at least between two. */
+const LOOK_US = 50_000;
+
 interface WaitingTimer {
   /** On the axis of its purpose, in microseconds. */
   dueUs: number;
@@ -75,8 +78,9 @@ export class VirtualTime {
     return true;
   }
 
-  /** Calls everything back that waits to look whether there is something to do. */
+  /** Calls everything back that waits to look whether there is something to do. A look takes a moment of lived time: nobody looks twice at once. */
   look(): void {
+    this.#livedUs += LOOK_US;
     for (const timer of [...this.#timers].filter(({ purpose }) => purpose === "look")) {
       if (!this.#timers.delete(timer)) continue;
       this.activity.moved();

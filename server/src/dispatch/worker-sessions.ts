@@ -239,14 +239,15 @@ export class ConnectedWorkers implements WorkerSessions {
   // One statement at a time: on a slow database the newest of each session wait, not every one that ever came.
   private storeBeatsSoon(): void {
     if (this.storingBeats || this.beats.size === 0) return;
-    this.beatTimer ??= this.clock.after(BEAT_GATHER_MS, () => {
+    const store = (): void => {
       this.beatTimer = null;
       this.storingBeats = true;
       void this.storeBeats().finally(() => {
         this.storingBeats = false;
         this.storeBeatsSoon();
       });
-    });
+    };
+    this.beatTimer ??= this.clock.after(BEAT_GATHER_MS, store, "pulse");
   }
 
   private async storeBeats(): Promise<void> {

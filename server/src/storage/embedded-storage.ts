@@ -13,25 +13,35 @@ import { buildStatements, type Lanes, operations, type OperationSettings } from 
 import type { ReaderDriver } from "./reader-driver.js";
 import { readerOver } from "./read-tasks.js";
 import type { Connection, Row, Statement } from "./statement.js";
-import type { Storage } from "./storage.js";
+import type { Hint, Storage } from "./storage.js";
 import { Turnstile } from "./turnstile.js";
 
 /** As many reads as wait for their turn; the session runs one of them. */
 const READS = 4;
 const MOST_READS = 5_000;
 
+/** A storage over an embedded database. */
+export interface EmbeddedStorage extends Storage {
+  /** Says to the server what another one would after a gap: anything may have changed. */
+  readonly lookAgain: () => void;
+}
+
 /** Opens the storage of a schema that `prepareSchema` made. Its `leasehold_now()` is what `clock.nowUs()` answers, looked up for each statement. */
-export async function openEmbeddedStorage(database: EmbeddedDatabase, settings: OperationSettings, clock: Clock): Promise<Storage> {
+export async function openEmbeddedStorage(database: EmbeddedDatabase, settings: OperationSettings, clock: Clock): Promise<EmbeddedStorage> {
   const { schema } = settings;
   const connection = new EmbeddedConnection(database, schema, clock);
   const driver = embeddedDriver(connection);
   // The address is nobody's: the driver connects to nothing.
   const reader = await readerOver("postgres://embedded", driver, schema, READS, clock);
+  const listeners: ((hint: Hint | null) => void)[] = [];
   const reads = new Turnstile(clock, { places: READS, maxWaiting: MOST_READS, maxWaitMs: Number.POSITIVE_INFINITY });
   return {
     ...operations(settings, clock, { lanes: lanesOver(connection), pools: poolsOver(connection, reads), reader }, buildStatements(schema)),
     notify: () => Promise.resolve(),
-    onHint: () => undefined,
+    onHint: (heard) => void listeners.push(heard),
+    lookAgain: () => {
+      for (const heard of listeners) heard(null);
+    },
     health: { available: true, unavailableSinceMs: null },
     close: () => reader.close(),
   };
