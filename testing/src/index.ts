@@ -5,5 +5,6 @@ export { createTestEnv, type TestClientOptions, type TestEnv, type TestEnvOption
 export type { TestClock } from "./clock.js";
 export type { Faults } from "./faults.js";
 export type { ServerSettings } from "./server.js";
-export { type HandlerRun, runHandler, type RunOptions, type RunStop, type RunSurroundings } from "./run-handler.js";
+export { type HandlerRun, runHandler } from "./run-handler.js";
+export type { RunOptions, RunStop, RunSurroundings } from "./run-options.js";
 export type { RunOutcome } from "./run-outcome.js";

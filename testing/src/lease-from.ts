@@ -5,7 +5,7 @@ import { LeaseholdError, type TaskDefinition } from "@leasehold/client";
 import { parseWithSchema, type Payloads, timestampFromMs, captured } from "@leasehold/client/kit";
 import { type PendingReason, pendingReasonFromJSON } from "@leasehold/proto/leasehold/v1/task";
 import { Lease } from "@leasehold/proto/leasehold/v1/worker_service";
-import type { RunSurroundings } from "./run-handler.js";
+import type { RunSurroundings } from "./run-options.js";
 
 /** Makes the lease. Throws INVALID_ARGUMENT for metadata or execution metadata that could not have been stored. */
 export async function leaseFrom<Task extends TaskDefinition>(
