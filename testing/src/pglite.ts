@@ -4,6 +4,7 @@ import { PGlite, protocol } from "@electric-sql/pglite";
 import { captured } from "@leasehold/client/kit";
 import type { EmbeddedDatabase, EmbeddedResult, EmbeddedSession, EmbeddedStatement } from "@leasehold/server/storage/embedded-database";
 import { prepareSession } from "@leasehold/server/storage/embedded-schema";
+import { startedWithRealGlobals, withRealGlobals } from "./real-globals.js";
 
 type Message = Awaited<ReturnType<PGlite["execProtocol"]>>["messages"][number];
 
@@ -30,7 +31,7 @@ export function sharedDatabase(): Promise<SharedDatabase> {
 
 async function start(): Promise<SharedDatabase> {
   const sinceMs = captured.monotonic();
-  const session = new PgliteSession(await PGlite.create());
+  const session = new PgliteSession(await startedWithRealGlobals(() => PGlite.create()));
   let last: Promise<unknown> = Promise.resolve();
   const alone = <T>(work: (session: EmbeddedSession) => Promise<T>): Promise<T> => {
     const turn = last.then(() => work(session));
@@ -47,20 +48,31 @@ class PgliteSession implements EmbeddedSession {
 
   constructor(private readonly database: PGlite) {}
 
-  async run(statements: readonly EmbeddedStatement[]): Promise<EmbeddedResult> {
-    const parsed: string[] = [];
-    const parts = statements.flatMap((statement) => this.#messages(statement, parsed));
-    const { messages } = await this.database.execProtocol(joined([...parts, serialize.sync()]), { throwOnError: false });
-    // Those before an error were kept all the same: they are no part of the transaction.
-    const complete = messages.filter(({ name }) => name === "parseComplete").length;
-    for (const name of parsed.slice(0, complete)) if (name !== "") this.#prepared.add(name);
-    const failure = messages.find((message) => message instanceof Error);
-    if (failure instanceof Error) throw failure;
-    return lastResult(messages);
+  run(statements: readonly EmbeddedStatement[]): Promise<EmbeddedResult> {
+    return Promise.resolve().then(() => {
+      const parsed: string[] = [];
+      const parts = statements.flatMap((statement) => this.#messages(statement, parsed));
+      const messages = this.#exchange([...parts, serialize.sync()]);
+      // Those before an error were kept all the same: they are no part of the transaction.
+      const complete = messages.filter(({ name }) => name === "parseComplete").length;
+      for (const name of parsed.slice(0, complete)) if (name !== "") this.#prepared.add(name);
+      requireSuccess(messages);
+      return lastResult(messages);
+    });
   }
 
-  async script(sql: string): Promise<void> {
-    await this.database.exec(sql);
+  script(sql: string): Promise<void> {
+    return Promise.resolve().then(() => {
+      requireSuccess(this.#exchange([serialize.query(sql)]));
+    });
+  }
+
+  // Its asynchronous calls do the same thing, after turns in which others could see the globals changed.
+  #exchange(parts: readonly Uint8Array[]): Message[] {
+    const answer = withRealGlobals(() => this.database.execProtocolRawSync(Buffer.concat(parts)));
+    const messages: Message[] = [];
+    new protocol.Parser().parse(answer, (message) => messages.push(message));
+    return messages;
   }
 
   #messages({ name = "", text, values }: EmbeddedStatement, parsed: string[]): Uint8Array[] {
@@ -73,6 +85,11 @@ class PgliteSession implements EmbeddedSession {
   }
 }
 
+function requireSuccess(messages: readonly Message[]): void {
+  const failure = messages.find((message) => message instanceof Error);
+  if (failure instanceof Error) throw failure;
+}
+
 function lastResult(messages: readonly Message[]): EmbeddedResult {
   let result: { fields: EmbeddedResult["fields"]; rows: EmbeddedResult["rows"][number][] } = { fields: [], rows: [] };
   for (const message of messages) {
@@ -82,10 +99,6 @@ function lastResult(messages: readonly Message[]): EmbeddedResult {
     else if (message.name === "noData") result = { fields: [], rows: [] };
   }
   return result;
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  return Buffer.concat(parts);
 }
 
 /** A value as the driver of a real Postgres would send it: bytes as they are, everything else as text. */
