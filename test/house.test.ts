@@ -28,6 +28,7 @@ describe("the house", () => {
       "server/src/api/",
       "client/src/",
       "cli/src/",
+      "testing/src/",
       "test/",
     ];
     expect(folders.filter((folder) => !sources.some(({ path }) => path.startsWith(folder)))).toEqual([]);

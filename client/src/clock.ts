@@ -18,17 +18,26 @@ export interface Clock {
   monotonic(): number;
   /**
    * Calls back once after `delayMs` (any length, also beyond 2^31 ms; below 0 counts as 0).
-   * A `background` timer does not keep the process alive.
+   * A `background` timer does not keep the process alive. A `pulse` gives, or misses, a sign of life: a clock that leaps over hours in which
+   * nothing is due leaps over it.
    */
-  timer(delayMs: number, callback: () => void, options?: { readonly background?: boolean }): Timer;
+  timer(delayMs: number, callback: () => void, options?: TimerOptions): Timer;
+}
+
+/** What kind of timer. */
+export interface TimerOptions {
+  readonly background?: boolean;
+  readonly pulse?: boolean;
 }
 
 /** The longest delay that `setTimeout` takes: 2^31 - 1 ms. A longer one would fire at once. */
 const LONGEST_TIMER_MS = 2_147_483_647;
 
-const captured = {
+/** What of the process the SDK works with, as it was when this file was loaded. */
+export const captured = {
   setTimeout: globalThis.setTimeout,
   clearTimeout: globalThis.clearTimeout,
+  setImmediate: globalThis.setImmediate,
   now: Date.now,
   monotonic: performance.now.bind(performance),
   nextTick: process.nextTick.bind(process),

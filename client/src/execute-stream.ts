@@ -232,10 +232,14 @@ export class ExecuteStream {
     this.#timers.get(name)?.cancel();
     this.#timers.set(
       name,
-      this.clock.timer(delayMs, () => {
-        this.#timers.delete(name);
-        callback();
-      }),
+      this.clock.timer(
+        delayMs,
+        () => {
+          this.#timers.delete(name);
+          callback();
+        },
+        { pulse: name !== "progress" },
+      ),
     );
   }
 

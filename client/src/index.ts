@@ -50,7 +50,7 @@ export {
   type TaskFailure,
 } from "./task-failure.js";
 export type { CallOptions } from "./call.js";
-export type { Clock, Timer } from "./clock.js";
+export type { Clock, Timer, TimerOptions } from "./clock.js";
 export type { Connection } from "./connection.js";
 export type { DurationInput, DurationUnit, TimeInput } from "./duration.js";
 export { gzipCodec, type GzipOptions } from "./gzip-codec.js";

@@ -56,6 +56,6 @@ export class SessionDeadline {
   #arm(fromMs: number): void {
     this.#fromMs = fromMs;
     this.#timer?.cancel();
-    this.#timer = this.clock.timer(fromMs + this.#ttlMs - this.clock.monotonic(), this.passed);
+    this.#timer = this.clock.timer(fromMs + this.#ttlMs - this.clock.monotonic(), this.passed, { pulse: true });
   }
 }

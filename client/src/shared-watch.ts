@@ -169,7 +169,7 @@ class WatchStream {
   #guard(): void {
     this.#timer?.cancel();
     const stream = this.#stream;
-    this.#timer = this.caller.clock.timer(SILENCE_MS, () => stream?.cancel());
+    this.#timer = this.caller.clock.timer(SILENCE_MS, () => stream?.cancel(), { pulse: true });
   }
 
   #reopen(error: LeaseholdError | undefined): void {

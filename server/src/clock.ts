@@ -14,6 +14,12 @@ export interface Timer {
   cancel(): void;
 }
 
+/**
+ * What a timer is for. `due` (the default): what it does belongs to its moment. `look`: it looks whether there is something to do, and may come
+ * earlier. `pulse`: it gives, or misses, a sign of life.
+ */
+export type TimerPurpose = "due" | "look" | "pulse";
+
 /** Time and timers. Tests and the test kit bring their own. */
 export interface Clock {
   /** The database's time now, in microseconds since 1970. */
@@ -22,8 +28,11 @@ export interface Clock {
   observe(databaseNowUs: number): void;
   /** Milliseconds that only ever go forward, for measuring. */
   monotonicMs(): number;
-  /** Calls back once after `delayMs`, up to 10 years. The timer does not keep the process alive. */
-  after(delayMs: number, callback: () => void): Timer;
+  /**
+   * Calls back once after `delayMs`, up to 10 years. The timer does not keep the process alive. What it is for is nothing to a real clock;
+   * that of the test kit leaps over hours in which nothing is due, and only a `due` timer is.
+   */
+  after(delayMs: number, callback: () => void, purpose?: TimerPurpose): Timer;
   /** Calls back at the end of this turn of the event loop. */
   soon(callback: () => void): void;
   /** A number in [0, 1), for jitter. */

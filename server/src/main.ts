@@ -2,6 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 
+import type { WrappedService } from "./api/call.js";
 import { grpcServer } from "./api/grpc-server.js";
 import { taskService } from "./api/task-service.js";
 import { workerService } from "./api/worker-service.js";
@@ -19,7 +20,7 @@ import { LeaseCalls } from "./dispatch/unary-workers.js";
 import { OwnerCommands } from "./dispatch/task-commands.js";
 import { AwaitedTasks } from "./dispatch/task-watch.js";
 import { ConnectedWorkers } from "./dispatch/worker-sessions.js";
-import type { Standing } from "./storage/conditions.js";
+import type { Durability, Standing } from "./storage/conditions.js";
 import { ConditionsError, DURABILITIES, judge, notDurable, readConditions } from "./storage/conditions.js";
 import { gatedStorage } from "./storage/gated-storage.js";
 import { migrate, readMigrations } from "./storage/migrate.js";
@@ -78,13 +79,7 @@ export async function startServer(
   const conditions = await watchConditions(config, conditionsIntervalMs, clock, connected, standing, log);
   const storage = gatedStorage(connected, () => conditions.now.problems);
   const parts = wire(config, clock, storage, serverId, log);
-  const services = [
-    taskService({ storage, commands: parts.commands, watch: parts.watch, clock, config, log }),
-    workerService({
-      ...{ sessions: parts.workers, unary: parts.unary, clock, config, log, serverVersion: SERVER_VERSION },
-      durability: () => conditions.now.durability,
-    }),
-  ];
+  const services = servicesOf(parts, { config, clock, storage, log, durability: () => conditions.now.durability });
   const server = grpcServer({ services, config, clock, log });
   let addresses: string[];
   try {
@@ -169,17 +164,38 @@ function observeDurability(conditions: ConditionsWatch): () => void {
   };
 }
 
-interface Parts {
+/** What the services of a server work with. */
+export interface ServiceSurroundings {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly storage: Storage;
+  readonly log: Log;
+  /** Told in each welcome. */
+  readonly durability: () => Durability;
+}
+
+/** The services over wired parts. */
+export function servicesOf(parts: Parts, { config, clock, storage, log, durability }: ServiceSurroundings): WrappedService[] {
+  return [
+    taskService({ storage, commands: parts.commands, watch: parts.watch, clock, config, log }),
+    workerService({ sessions: parts.workers, unary: parts.unary, clock, config, log, serverVersion: SERVER_VERSION, durability }),
+  ];
+}
+
+/** The rooms of a server, wired to each other. */
+export interface Parts {
   readonly commands: OwnerCommands;
   readonly watch: AwaitedTasks;
   readonly workers: ConnectedWorkers;
   readonly unary: LeaseCalls;
   readonly dispatcher: Dispatcher;
   readonly upkeep: Upkeep;
+  /** Begins to lease, to tick and to listen to other servers. */
   start(): void;
 }
 
-function wire(config: Config, clock: Clock, storage: Storage, serverId: string, log: Log): Parts {
+/** Wires the rooms of a server over a storage; nothing runs before `start`. */
+export function wire(config: Config, clock: Clock, storage: Storage, serverId: string, log: Log): Parts {
   const failed = quietly(clock, log);
   const watch = new AwaitedTasks(clock, storage);
   // Dispatcher and sessions hear of changes, and make some: what they are told is looked up when it happens.

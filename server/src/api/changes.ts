@@ -1,15 +1,15 @@
 // Which of these tasks changed since the last look? A subscription turned into something to wait on: changes that come while nobody waits
 // are kept as one mark per task, so a slow reader costs no more than a fast one.
 
-import type { Clock } from "../clock.js";
+import type { Clock, TimerPurpose } from "../clock.js";
 import type { Config } from "../config.js";
 import type { TaskWatch } from "../dispatch/dispatch.js";
 import { refuse } from "./status.js";
 
 /** Changes of some tasks. */
 export interface Changes {
-  /** Ids that changed since the last call; waits for one, at most `waitMs`. Empty after the wait, and after the end. */
-  readonly next: (waitMs: number) => Promise<string[]>;
+  /** Ids that changed since the last call; waits for one, at most `waitMs`. Empty after the wait, and after the end. `purpose`: of the wait. */
+  readonly next: (waitMs: number, purpose?: TimerPurpose) => Promise<string[]>;
   /** Says what is known of a task, so that a missed change is noticed. */
   readonly known: (id: string, revision: number, progressUs?: number) => void;
   /** Ends the subscription and whoever waits. May be called again. */
@@ -38,10 +38,10 @@ export function changes(watch: TaskWatch, ids: readonly string[], clock: Clock, 
     withProgress,
   );
   return {
-    next: async (waitMs) => {
+    next: async (waitMs, purpose) => {
       if (changed.size === 0 && !ended && waitMs > 0) {
         await new Promise<void>((resolve) => {
-          const timer = clock.after(waitMs, resolve);
+          const timer = clock.after(waitMs, resolve, purpose);
           wake = () => {
             timer.cancel();
             resolve();

@@ -64,7 +64,7 @@ export function watchTasks({
         }
         // Nothing more can come for any of them.
         if (left.size === 0) return;
-        dirty = await changed.next(IDLE_MS);
+        dirty = await changed.next(IDLE_MS, "pulse");
         if (draining.begun()) refuse("SERVER_DRAINING", { retryAfterMs: 0 });
         if (dirty.length === 0) await send(stream, { updates: [] });
       }

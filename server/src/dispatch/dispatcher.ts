@@ -207,9 +207,13 @@ export class Dispatcher {
     const scanInMs = Math.max(this.scanAtMs - nowMs, SCAN_INTERVAL_MS - (nowMs - this.lastScanMs), 1);
     const delayMs = failedNow ? this.settings.pollingDelayMs : Math.min(dueInMs, scanInMs);
     this.timer?.cancel();
-    this.timer = this.clock.after(Math.max(delayMs, 1), () => {
-      this.wake();
-    });
+    this.timer = this.clock.after(
+      Math.max(delayMs, 1),
+      () => {
+        this.wake();
+      },
+      "look",
+    );
   }
 }
 

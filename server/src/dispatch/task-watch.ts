@@ -83,12 +83,13 @@ export class AwaitedTasks implements TaskWatch {
   private lookLater(): void {
     if (this.looking || this.awaited.size === 0) return;
     this.looking = true;
-    this.clock.after(LOOK_MS, () => {
+    const look = (): void => {
       void this.look().finally(() => {
         this.looking = false;
         this.lookLater();
       });
-    });
+    };
+    this.clock.after(LOOK_MS, look, "look");
   }
 
   private async look(): Promise<void> {

@@ -220,11 +220,12 @@ export class ConnectedWorkers implements WorkerSessions {
   }
 
   private reconcileLater(): void {
-    this.clock.after(RECONCILE_MS * (0.75 + this.clock.chance() / 2), () => {
+    const look = (): void => {
       if (this.draining) return;
       this.reconcile().catch(this.failed);
       this.reconcileLater();
-    });
+    };
+    this.clock.after(RECONCILE_MS * (0.75 + this.clock.chance() / 2), look, "look");
   }
 
   // ---- heartbeats
@@ -238,14 +239,15 @@ export class ConnectedWorkers implements WorkerSessions {
   // One statement at a time: on a slow database the newest of each session wait, not every one that ever came.
   private storeBeatsSoon(): void {
     if (this.storingBeats || this.beats.size === 0) return;
-    this.beatTimer ??= this.clock.after(BEAT_GATHER_MS, () => {
+    const store = (): void => {
       this.beatTimer = null;
       this.storingBeats = true;
       void this.storeBeats().finally(() => {
         this.storingBeats = false;
         this.storeBeatsSoon();
       });
-    });
+    };
+    this.beatTimer ??= this.clock.after(BEAT_GATHER_MS, store, "pulse");
   }
 
   private async storeBeats(): Promise<void> {
@@ -273,10 +275,11 @@ export class ConnectedWorkers implements WorkerSessions {
   }
 
   private tickLater(): void {
-    this.clock.after(TICK_MS, () => {
+    const tick = (): void => {
       for (const session of [...this.sessions.values()]) session.tick();
       if (!this.draining || this.sessions.size > 0) this.tickLater();
-    });
+    };
+    this.clock.after(TICK_MS, tick, "look");
   }
 
   // ---- going away

@@ -71,11 +71,31 @@ export interface Reachability {
   failed(fault: DatabaseFault): void;
 }
 
+/** A connection that runs one statement after the other. */
+export interface HotLane extends Connection {
+  /** Statements that are under way or wait for their turn. */
+  readonly inFlight: number;
+  /** The next statement gets a new connection; the present one ends with what it was given. */
+  renew(): void;
+  close(): Promise<void>;
+}
+
+/** Where transactions run, and what is not hot. */
+export interface Transactions extends Connection {
+  /** The same for a caller, who is refused where he would wait too long. */
+  for(caller: Caller | undefined): Connection;
+  /** Runs `work` in a transaction; commits when it resolves. Conflicts with other transactions are tried once more. */
+  transaction<T>(work: (connection: Connection) => Promise<T>, caller?: Caller): Promise<T>;
+  /** Whatever comes next gets a new connection. */
+  renew(): void;
+  close(): Promise<void>;
+}
+
 /** Statements that may be on one lane. Whoever uses it bounds what he sends; this is for calls that come one by one, as hellos. */
 const MOST_ON_A_LANE = 1_000;
 
 /** A connection of its own that is opened when first needed and replaced after a break. */
-export class Lane implements Connection {
+export class Lane implements HotLane {
   private client: pg.Client | null = null;
   private opening: Promise<pg.Client> | null = null;
   private closed = false;
@@ -103,12 +123,10 @@ export class Lane implements Connection {
     }
   }
 
-  /** Statements that are under way or wait for their turn. */
   get inFlight(): number {
     return this.running;
   }
 
-  /** The next statement gets a new connection; the present one ends with what it was given. */
   renew(): void {
     const { client } = this;
     this.client = null;
@@ -169,7 +187,7 @@ export class Lane implements Connection {
 }
 
 /** A pool for transactions and for what is not hot. */
-export class TransactionPool implements Connection {
+export class TransactionPool implements Transactions {
   private readonly pool: pg.Pool;
   /** Connections that may be lent out; the others are replaced when their turn comes. */
   private current = new WeakSet<pg.PoolClient>();
@@ -195,14 +213,12 @@ export class TransactionPool implements Connection {
     return this.withClient((client) => runOn(client, statement, values, this.settings.prepared));
   }
 
-  /** The same for a caller, who is refused where he would wait too long. */
   for(caller: Caller | undefined): Connection {
     return {
       run: (statement, values) => this.withClient((client) => runOn(client, statement, values, this.settings.prepared), caller),
     };
   }
 
-  /** Runs `work` in a transaction; commits when it resolves. Conflicts with other transactions are tried once more. */
   async transaction<T>(work: (connection: Connection) => Promise<T>, caller?: Caller): Promise<T> {
     try {
       return await this.once(work, caller);
@@ -212,7 +228,6 @@ export class TransactionPool implements Connection {
     }
   }
 
-  /** Whatever comes next gets a new connection. */
   renew(): void {
     this.current = new WeakSet();
   }

@@ -2,7 +2,7 @@
 // reads, or owners' calls that hang until their time-out, takes no connection from a report or from upkeep.
 
 import type { Clock } from "../clock.js";
-import type { ConnectionSettings, Reachability } from "./connections.js";
+import type { ConnectionSettings, Reachability, Transactions } from "./connections.js";
 import { TransactionPool } from "./connections.js";
 import { Turnstile } from "./turnstile.js";
 
@@ -17,16 +17,16 @@ export interface Pools {
   /** Before slonik's own pool, which would let any number wait. */
   readonly reads: Turnstile;
   /** Reads that go by other statements than lists: keys, timelines, explanations. */
-  readonly lookups: TransactionPool;
+  readonly lookups: Transactions;
   /** Submissions that need a transaction: with keys, or all or nothing. */
-  readonly submissions: TransactionPool;
+  readonly submissions: Transactions;
   /** What owners change: cancel, proceed, update, retry, delete. */
-  readonly commands: TransactionPool;
+  readonly commands: Transactions;
   /** Reports on outdated copies, takeovers of sessions, payloads of leases. */
-  readonly workers: TransactionPool;
-  readonly upkeep: TransactionPool;
+  readonly workers: Transactions;
+  readonly upkeep: Transactions;
   /** All that hold connections. */
-  readonly all: readonly TransactionPool[];
+  readonly all: readonly Transactions[];
 }
 
 /** Most calls of owners that wait before a pool, beside the bound on their time: some megabytes. */

@@ -1,5 +1,6 @@
-// How is the conversation of storage.ts held with a real Postgres? This file only picks the connection for each operation:
-// lanes for the hot path, pools for transactions, slonik for reads, one connection that listens.
+// How is the conversation of storage.ts held with Postgres? This file only picks the connection for each operation:
+// lanes for the hot path, pools for transactions, slonik for reads, one connection that listens. Where they lead is another's business: the same
+// operations run over one connection within the process (embedded-storage.ts).
 
 import { randomUUID } from "node:crypto";
 
@@ -10,7 +11,7 @@ import { conflictReason } from "../domain/new-task.js";
 import { shardOf } from "../domain/shard.js";
 import { applyDecisions, applyStatements } from "./apply-decisions.js";
 import { CONNECTION_TRAITS } from "./conditions.js";
-import type { Reachability, TransactionPool } from "./connections.js";
+import type { HotLane, Reachability, Transactions } from "./connections.js";
 import { clientConfig, Lane } from "./connections.js";
 import { decideById, decideStatements, resolveId } from "./decide.js";
 import { deleteFinished, finishedStatements, retryFinished } from "./finished-tasks.js";
@@ -35,16 +36,20 @@ import { tickUpkeep } from "./upkeep-tick.js";
 import { channelOf, HintListener, writeHint } from "./wakeups.js";
 import { readChanged, storeProgress, sweepProgress, watchStatements } from "./watch-statements.js";
 
-/** What a storage is opened with. */
-export interface StorageSettings extends QueueSettings {
-  /** Direct connection for LISTEN where `url` goes through a pooler. */
-  readonly listenUrl: string;
+/** What the operations need beside connections. */
+export interface OperationSettings {
   readonly schema: string;
   readonly maxPayloadBytes: number;
   /** This server, in sessions and hints. */
   readonly serverId: string;
   readonly serverAddress: string;
   readonly serverVersion: string;
+}
+
+/** What a storage is opened with. */
+export interface StorageSettings extends QueueSettings, OperationSettings {
+  /** Direct connection for LISTEN where `url` goes through a pooler. */
+  readonly listenUrl: string;
 }
 
 /** One shard until the service runs on more than one machine's Postgres. */
@@ -64,17 +69,9 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
   const pools = openPools(settings, reached, clock);
   const reader = await openReader(settings.url, settings.schema, settings.poolSize, settings.statementTimeoutMs, clock);
   const statements = buildStatements(settings.schema);
-  const observe = (nowUs: number): void => {
-    clock.observe(nowUs);
-  };
-  const parts: Parts = { settings, clock, lanes, pools, reader, statements, observe };
-  const hints = hintOperations(parts);
+  const hints = hintOperations(settings, clock, lanes.hints, statements);
   return {
-    ...taskOperations(parts),
-    ...finishedOperations(parts),
-    ...sessionOperations(parts),
-    ...upkeepOperations(parts),
-    ...readOperations(parts),
+    ...operations(settings, clock, { lanes, pools, reader }, statements),
     notify: hints.notify,
     onHint: hints.onHint,
     get health() {
@@ -99,17 +96,45 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
   };
 }
 
-interface Parts {
-  readonly settings: StorageSettings;
-  readonly clock: Clock;
+/** Through what the operations reach their database. */
+export interface Routes {
   readonly lanes: Lanes;
   readonly pools: Pools;
   readonly reader: TaskReader;
-  readonly statements: ReturnType<typeof buildStatements>;
+}
+
+interface Parts extends Routes {
+  readonly settings: OperationSettings;
+  readonly clock: Clock;
+  readonly statements: Statements;
   readonly observe: (nowUs: number) => void;
 }
 
-function buildStatements(schema: string) {
+/** Everything that a storage answers by statements of its own, whatever its connections are. */
+export function operations(
+  settings: OperationSettings,
+  clock: Clock,
+  routes: Routes,
+  statements: Statements,
+): Omit<Storage, "notify" | "onHint" | "health" | "close"> {
+  const observe = (nowUs: number): void => {
+    clock.observe(nowUs);
+  };
+  const parts: Parts = { settings, clock, ...routes, statements, observe };
+  return {
+    ...taskOperations(parts),
+    ...finishedOperations(parts),
+    ...sessionOperations(parts),
+    ...upkeepOperations(parts),
+    ...readOperations(parts),
+  };
+}
+
+/** The statements of all operations, for one schema. */
+export type Statements = ReturnType<typeof buildStatements>;
+
+/** Writes a schema's name into all statements. */
+export function buildStatements(schema: string) {
   const build = statementsFor(schema);
   return {
     ...insertStatements(build),
@@ -136,13 +161,14 @@ function reachabilityOf(clock: Clock): Reachability & { silentMs(): number } {
   };
 }
 
-interface Lanes {
-  readonly submits: readonly Lane[];
-  readonly reports: readonly Lane[];
-  readonly leases: Lane;
-  readonly beats: Lane;
-  readonly hints: Lane;
-  readonly all: readonly Lane[];
+/** The connections of the hot path. */
+export interface Lanes {
+  readonly submits: readonly HotLane[];
+  readonly reports: readonly HotLane[];
+  readonly leases: HotLane;
+  readonly beats: HotLane;
+  readonly hints: HotLane;
+  readonly all: readonly HotLane[];
 }
 
 function openLanes(settings: StorageSettings, reachability: Reachability): Lanes {
@@ -185,7 +211,7 @@ function taskOperations({ settings, clock, lanes, pools, statements, observe }: 
 }
 
 // A report must not wait behind owners, nor the passing of time behind either.
-function poolFor({ kind }: Event, pools: Pools): TransactionPool {
+function poolFor({ kind }: Event, pools: Pools): Transactions {
   if (kind === "reported") return pools.workers;
   return kind === "time-passed" ? pools.upkeep : pools.commands;
 }
@@ -292,7 +318,12 @@ function readOperations({ lanes, pools, reader, statements }: Parts): Pick<Stora
   };
 }
 
-function hintOperations({ settings, clock, lanes, statements }: Parts): Pick<Storage, "notify" | "onHint"> & { close(): Promise<void> } {
+function hintOperations(
+  settings: StorageSettings,
+  clock: Clock,
+  lane: HotLane,
+  statements: Statements,
+): Pick<Storage, "notify" | "onHint"> & { close(): Promise<void> } {
   const listeners: ((hint: Hint | null) => void)[] = [];
   const channel = channelOf(settings.schema);
   const listenConfig = clientConfig({ ...settings, url: settings.listenUrl }, "leasehold wakeups");
@@ -302,7 +333,7 @@ function hintOperations({ settings, clock, lanes, statements }: Parts): Pick<Sto
   return {
     notify: async (hint) => {
       const payloads = writeHint(settings.serverId, hint);
-      if (payloads.length > 0) await lanes.hints.run(statements.notify, [channel, payloads]);
+      if (payloads.length > 0) await lane.run(statements.notify, [channel, payloads]);
     },
     onHint: (callback) => {
       listeners.push(callback);
@@ -312,7 +343,7 @@ function hintOperations({ settings, clock, lanes, statements }: Parts): Pick<Sto
   };
 }
 
-function idlest(lanes: readonly Lane[]): Lane {
+function idlest(lanes: readonly HotLane[]): HotLane {
   return lanes.reduce((best, lane) => (lane.inFlight < best.inFlight ? lane : best));
 }
 

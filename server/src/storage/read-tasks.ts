@@ -10,7 +10,7 @@ import type { Fragment } from "./fragments.js";
 import type { ListParts } from "./list-tasks.js";
 import { countTasks, listTasks } from "./list-tasks.js";
 import type { ListFilter, ListQuery, TaskCount } from "./queries.js";
-import { readerDriver } from "./reader-driver.js";
+import { type ReaderDriver, readerDriver } from "./reader-driver.js";
 import type { ListPage, StoredTask } from "./storage.js";
 import { readStored, selection } from "./task-selection.js";
 
@@ -49,9 +49,20 @@ export async function openReader(
   statementTimeoutMs: number,
   clock: Pick<Clock, "monotonicMs">,
 ): Promise<TaskReader> {
-  const pool = await createPool(readerUrl(url), {
+  return readerOver(readerUrl(url), readerDriver(readerConfig(url, statementTimeoutMs)), schema, poolSize, clock);
+}
+
+/** Opens the pool that reads go through over connections of a driver's making. */
+export async function readerOver(
+  url: string,
+  driverFactory: ReaderDriver,
+  schema: string,
+  poolSize: number,
+  clock: Pick<Clock, "monotonicMs">,
+): Promise<TaskReader> {
+  const pool = await createPool(url, {
     maximumPoolSize: poolSize,
-    driverFactory: readerDriver(readerConfig(url, statementTimeoutMs)),
+    driverFactory,
     connectionRetryLimit: 0,
     queryRetryLimit: 1,
     typeParsers: [],

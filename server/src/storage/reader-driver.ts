@@ -4,13 +4,16 @@
 import pg from "pg";
 import { createDriverFactory } from "slonik";
 
+/** Makes connections for slonik. */
+export type ReaderDriver = ReturnType<typeof createDriverFactory>;
+
 /**
  * Makes the connections of a pool that only reads. What fails rejects with the driver's own error; slonik drops its connection then.
  *
  * slonik's pool takes two failures badly, so neither reaches it: a connection that cannot be made leaves those waiting that came meanwhile, and
  * one that breaks with a statement under way is never taken off its list when the break is told beside the statement's own failure.
  */
-export function readerDriver(config: pg.ClientConfig): ReturnType<typeof createDriverFactory> {
+export function readerDriver(config: pg.ClientConfig): ReaderDriver {
   return createDriverFactory(async () => ({
     createPoolClient: async ({ clientEventEmitter }) => {
       const client = new pg.Client(config);

@@ -31,9 +31,13 @@ export class Upkeep {
   private tickOn(): void {
     this.ticking = this.tick().finally(() => {
       if (!this.stopped)
-        this.timer = this.parts.clock.after(TICK_MS, () => {
-          this.tickOn();
-        });
+        this.timer = this.parts.clock.after(
+          TICK_MS,
+          () => {
+            this.tickOn();
+          },
+          "look",
+        );
     });
   }
 
@@ -41,9 +45,13 @@ export class Upkeep {
   private sweepOn(): void {
     this.sweeping = this.sweep().finally(() => {
       if (!this.stopped)
-        this.sweepTimer = this.parts.clock.after(RETENTION_MS, () => {
-          this.sweepOn();
-        });
+        this.sweepTimer = this.parts.clock.after(
+          RETENTION_MS,
+          () => {
+            this.sweepOn();
+          },
+          "look",
+        );
     });
   }
 
