@@ -119,7 +119,7 @@ describe("the trace of a task", () => {
     const submission = named(first, "submit py.approval").spanId;
     expect(lease.links).toEqual([{ traceId: submitted.traceId, spanId: submission }]);
     expect(named(second, "proceed py.approval").links).toEqual(lease.links);
-    expect(first.filter(({ name }) => name.startsWith("lease"))).toHaveLength(1);
+    expect(first.filter(({ name }) => name.startsWith("lease "))).toHaveLength(1);
   });
 
   it("starts another with each wake-up, which links back to the submission", async () => {
