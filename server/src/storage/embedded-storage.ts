@@ -42,6 +42,7 @@ export async function openEmbeddedStorage(database: EmbeddedDatabase, settings: 
     lookAgain: () => {
       for (const heard of listeners) heard(null);
     },
+    listening: true,
     health: { available: true, unavailableSinceMs: null },
     close: () => reader.close(),
   };

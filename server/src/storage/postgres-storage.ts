@@ -10,6 +10,7 @@ import type { NewTask } from "../domain/new-task.js";
 import { conflictReason } from "../domain/new-task.js";
 import { shardOf } from "../domain/shard.js";
 import { applyDecisions, applyStatements } from "./apply-decisions.js";
+import { censusStatements, readCensus } from "./census.js";
 import { CONNECTION_TRAITS } from "./conditions.js";
 import type { HotLane, Reachability, Transactions } from "./connections.js";
 import { clientConfig, Lane } from "./connections.js";
@@ -74,6 +75,9 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
     ...operations(settings, clock, { lanes, pools, reader }, statements),
     notify: hints.notify,
     onHint: hints.onHint,
+    get listening() {
+      return hints.listening();
+    },
     get health() {
       const silentMs = reached.silentMs();
       return { available: silentMs < 2000, unavailableSinceMs: silentMs < 2000 ? null : silentMs };
@@ -116,7 +120,7 @@ export function operations(
   clock: Clock,
   routes: Routes,
   statements: Statements,
-): Omit<Storage, "notify" | "onHint" | "health" | "close"> {
+): Omit<Storage, "notify" | "onHint" | "health" | "listening" | "close"> {
   const observe = (nowUs: number): void => {
     clock.observe(nowUs);
   };
@@ -148,6 +152,7 @@ export function buildStatements(schema: string) {
     ...watchStatements(build),
     ...eventStatements(build),
     ...surroundingStatements(build),
+    ...censusStatements(build),
     traits: build("traits", `SELECT ${CONNECTION_TRAITS}`),
   };
 }
@@ -265,7 +270,8 @@ function sessionOperations({ settings, clock, lanes, pools, statements, observe 
   };
 }
 
-type UpkeepOperations = "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks" | "sweepProgress";
+type UpkeepOperations =
+  "census" | "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks" | "sweepProgress";
 
 function upkeepOperations({ settings, pools, statements, observe }: Parts): Pick<Storage, UpkeepOperations> {
   const pool = pools.upkeep;
@@ -281,6 +287,7 @@ function upkeepOperations({ settings, pools, statements, observe }: Parts): Pick
     overdueTasks: (most) => overdueTasks(pool, statements, SHARD, most),
     removeExpiredTasks: (retentionUs, most) => removeExpiredTasks(pool, statements, SHARD, "default", retentionUs, most),
     sweepProgress: (most) => sweepProgress(pool, statements, SHARD, most),
+    census: () => readCensus(pool, statements, SHARD),
   };
 }
 
@@ -323,7 +330,7 @@ function hintOperations(
   clock: Clock,
   lane: HotLane,
   statements: Statements,
-): Pick<Storage, "notify" | "onHint"> & { close(): Promise<void> } {
+): Pick<Storage, "notify" | "onHint"> & { listening(): boolean; close(): Promise<void> } {
   const listeners: ((hint: Hint | null) => void)[] = [];
   const channel = channelOf(settings.schema);
   const listenConfig = clientConfig({ ...settings, url: settings.listenUrl }, "leasehold wakeups");
@@ -339,6 +346,7 @@ function hintOperations(
       listeners.push(callback);
       if (listeners.length === 1) listener.start();
     },
+    listening: () => listener.listening,
     close: () => listener.close(),
   };
 }

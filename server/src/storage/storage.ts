@@ -3,9 +3,9 @@
 
 import type { Answer, Event, RevocationReason } from "../domain/event.js";
 import type { Reopening } from "../domain/reopen.js";
-import type { Conflict, NewTask, TraceContext } from "../domain/new-task.js";
-import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState } from "../domain/task.js";
-import type { EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
+import type { Conflict, NewTask } from "../domain/new-task.js";
+import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState, TraceContext } from "../domain/task.js";
+import type { Census, EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
 import type { Caller } from "./turnstile.js";
 
 /** Names one task: by id, or by name and key. */
@@ -68,6 +68,8 @@ export interface LeasedTask {
   readonly live: LiveTask;
   readonly labels: ReadonlyMap<string, string>;
   readonly traceContext: TraceContext | null;
+  /** What it goes back to in other traces; left out: nothing. */
+  readonly traceLinks?: readonly TraceContext[];
   /** Null where it is larger than what comes with a claim; `readPayloads` brings it. */
   readonly metadata: Payload | null;
   /** Null where there is none, or where it is too large to come with a claim. */
@@ -354,6 +356,11 @@ export interface Storage {
   /** Calls back with every hint of another server, and with null after a gap in which hints may have been lost. */
   onHint(callback: (hint: Hint | null) => void): void;
 
+  /** Counts over all unfinished tasks: as long as that takes, so seldom. */
+  census(): Promise<Census>;
+
+  /** Whether hints of other servers are heard. */
+  readonly listening: boolean;
   /** Whether Postgres answered within the last moments. */
   readonly health: { readonly available: boolean; readonly unavailableSinceMs: number | null };
   close(): Promise<void>;
