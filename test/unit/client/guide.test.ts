@@ -1,43 +1,54 @@
-// Are the snippets of docs/client.md true? Each is a file of its own beside tasks.ts, its first one, and all are type-checked under strict flags.
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+// Is the code in the documents true? Every block is type-checked as it stands, and those of the recipes and examples are files that other tests run.
+import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
-import ts from "typescript";
+import { beforeAll, describe, expect, it } from "vitest";
+import { evasionsIn, shownText, type Snippet, snippetsOf, typeErrors } from "../../support/snippets.js";
 
 const ROOT = join(import.meta.dirname, "../../..");
+const EXAMPLES = ["quickstart", "checkpointed-import", "approval", "order-machine", "encrypted-payloads"].map((name) => `examples/${name}`);
+/** Documents with code, and how many blocks there are at the least. */
+const DOCUMENTS: Readonly<Record<string, number>> = {
+  "README.md": 1,
+  "client/README.md": 1,
+  "docs/client.md": 14,
+  "docs/recipes.md": 8,
+  ...Object.fromEntries(EXAMPLES.map((folder) => [`${folder}/README.md`, 1])),
+};
 
-describe("the guide to the SDK", { timeout: 120_000 }, () => {
-  it("has snippets that type-check as they stand", async () => {
-    const guide = await readFile(join(ROOT, "docs/client.md"), "utf8");
-    const snippets = [...guide.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, text = ""]) => text);
-    expect(snippets.length).toBeGreaterThanOrEqual(8);
-    expect(snippets[0]).toMatch(/^\/\/ tasks\.ts\n/);
-    const folder = join(ROOT, "node_modules/.cache/leasehold-client-guide");
-    await rm(folder, { recursive: true, force: true });
-    await mkdir(folder, { recursive: true });
-    const files = snippets.map((text, index) => ({ file: join(folder, index === 0 ? "tasks.ts" : `snippet-${String(index)}.ts`), text }));
-    for (const { file, text } of files) await writeFile(file, text);
-    await writeFile(join(folder, "package.json"), '{ "type": "module" }');
-    const program = ts.createProgram(
-      files.map(({ file }) => file),
-      {
-        noEmit: true,
-        strict: true,
-        exactOptionalPropertyTypes: true,
-        noUncheckedIndexedAccess: true,
-        skipLibCheck: true,
-        module: ts.ModuleKind.NodeNext,
-        target: ts.ScriptTarget.ES2023,
-        types: ["node"],
-        paths: {
-          "@leasehold/client": [join(ROOT, "client/src/index.ts")],
-          "@leasehold/proto/*": [join(ROOT, "proto/src/*.ts")],
-        },
-      },
-    );
-    const said = ts
-      .getPreEmitDiagnostics(program)
-      .map(({ file, messageText }) => `${file?.fileName ?? ""}: ${ts.flattenDiagnosticMessageText(messageText, "\n")}`);
-    expect(said).toEqual([]);
+const snippets = new Map<string, Snippet[]>();
+beforeAll(async () => {
+  for (const document of Object.keys(DOCUMENTS)) snippets.set(document, snippetsOf(await readFile(join(ROOT, document), "utf8")));
+});
+
+describe("the code in the documents", { timeout: 120_000 }, () => {
+  it("is there", () => {
+    for (const [document, least] of Object.entries(DOCUMENTS))
+      expect(snippets.get(document)?.length, document).toBeGreaterThanOrEqual(least);
+    expect(snippets.get("docs/client.md")?.[0]?.name).toBe("tasks.ts");
+  });
+
+  it("type-checks under strict flags as it stands", async () => {
+    const folders = Object.fromEntries([...snippets].map(([document, all]) => [document.replaceAll("/", "-").replace(/\.md$/, ""), all]));
+    expect(await typeErrors(folders)).toEqual([]);
+  });
+
+  it("needs no cast, no any and no silenced compiler", () => {
+    expect([...snippets.values()].flat().flatMap(evasionsIn)).toEqual([]);
+    const evasive = { name: "a.ts", text: "const a = b as C; const d: any = e!; const f = [1] as const; // @ts-expect-error\n" };
+    expect(evasionsIn(evasive)).toHaveLength(4);
+  });
+
+  it("of the recipes and examples is that of the files that are run, word for word", async () => {
+    const all = [...snippets].filter(([document]) => document === "docs/recipes.md" || document.startsWith("examples/"));
+    for (const [document, shown] of all)
+      for (const { source, text, name } of shown) {
+        expect(source, `${document}, ${name}: a block without a source`).toBeDefined();
+        expect(text, `${document} differs: npm run generate:snippets`).toBe(shownText(await readFile(join(ROOT, source!), "utf8")));
+      }
+  });
+
+  it("leaves no recipe out", async () => {
+    const shown = snippets.get("docs/recipes.md")?.map(({ name }) => name);
+    expect(shown?.toSorted()).toEqual((await readdir(join(ROOT, "examples/recipes"))).filter((file) => file.endsWith(".ts")).toSorted());
   });
 });

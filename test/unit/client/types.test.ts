@@ -8,7 +8,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 
 const ROOT = join(import.meta.dirname, "../../..");
 const BUILT = join(ROOT, "node_modules/.cache/leasehold/types");
-const SURFACES = ["surface.ts", "surface-machine.ts", "surface-schemas.ts"].map((file) => join(import.meta.dirname, file));
+const SURFACES = ["surface.ts", "surface-machine.ts", "surface-schemas.ts", "surface-literals.ts"].map((file) =>
+  join(import.meta.dirname, file),
+);
 /** The package as its users get it: declarations alone. */
 const PACKAGE = { "@leasehold/client": [join(BUILT, "client/src/index.d.ts")], "@leasehold/proto/*": [join(BUILT, "proto/src/*.d.ts")] };
 
