@@ -95,6 +95,7 @@ const HELP = "https://github.com/leasehold/leasehold/blob/main/docs/errors.md";
 
 /** The only error that the SDK throws. `LeaseholdError.is` recognizes it, also from another copy of the package. */
 export class LeaseholdError extends Error {
+  /** Always the same. */
   override readonly name = "LeaseholdError";
   /** Machine-readable, one of a closed set. */
   readonly code: ErrorCode;
