@@ -147,7 +147,8 @@ export class LeaseholdError extends Error {
 
 /** An INVALID_ARGUMENT with its paths. */
 export function invalid(violations: readonly Violation[], about?: Partial<LeaseholdErrorFields>): LeaseholdError {
-  const message = violations.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  const said = violations.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  const message = about?.taskName === undefined ? said : `${said} (task ${about.taskName})`;
   return new LeaseholdError({ code: "INVALID_ARGUMENT", message, violations, ...about });
 }
 
