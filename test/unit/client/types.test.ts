@@ -101,6 +101,11 @@ describe("the types", { timeout: 120_000 }, () => {
     expect(errorsOf(programOf(ts, SURFACES, STRICT), SURFACES)).toEqual([]);
   });
 
+  it("of exported definitions may be written down, as isolatedDeclarations wants, and are held against the schemas", () => {
+    const file = join(import.meta.dirname, "surface-isolated.ts");
+    expect(errorsOf(programOf(ts, [file], { ...STRICT, isolatedDeclarations: true }), [file])).toEqual([]);
+  });
+
   it("refuse more than forty mistakes, each at the user's line", async () => {
     const texts = SURFACES.map((file) => ts.sys.readFile(file) ?? "");
     const mistakes = texts.join("\n").match(/@ts-expect-error/g) ?? [];
