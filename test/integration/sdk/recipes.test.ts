@@ -21,7 +21,7 @@ const AT_ONCE = { retry: { delays: [0] } } as const;
 
 async function listening(server: Server): Promise<string> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  onTestFinished(() => void server.closeAllConnections());
+  onTestFinished(() => server.closeAllConnections());
   onTestFinished(() => void server.close());
   const { port } = server.address() as AddressInfo;
   return `http://127.0.0.1:${String(port)}`;

@@ -4,17 +4,9 @@ import type { Any } from "@leasehold/proto/google/protobuf/any";
 import { BadRequest, ErrorInfo, RetryInfo } from "@leasehold/proto/google/rpc/error_details";
 import { Status } from "@leasehold/proto/google/rpc/status";
 import { Task, TaskState } from "@leasehold/proto/leasehold/v1/task";
-import { type SubmitTaskRequest, TaskServiceService, WatchTasksResponse } from "@leasehold/proto/leasehold/v1/task_service";
-import { ServerMessage, VerdictCode, type WorkerMessage, WorkerServiceService } from "@leasehold/proto/leasehold/v1/worker_service";
-import {
-  type handleUnaryCall,
-  Metadata,
-  Server,
-  ServerCredentials,
-  type ServerDuplexStream,
-  type ServerWritableStream,
-  status,
-} from "@grpc/grpc-js";
+import type { SubmitTaskRequest } from "@leasehold/proto/leasehold/v1/task_service";
+import type { ServerMessage, WorkerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
+import { type handleUnaryCall, Metadata, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { json, parsed, rejection } from "./fake-transport.js";
 import { double, serve, stopServers, tinyServer } from "./tiny-server.js";
