@@ -51,7 +51,7 @@ describe.concurrent("an example", { timeout: 90_000 }, () => {
       const example = await start(name);
       expect(await example.ended, example.said()).toBe(0);
       expect(example.said()).toMatch(saidIn(example.readme));
-    if (name === "checkpointed-import") expect(example.said()).toContain("imported 5000 lines, 5000 different ones");
+      if (name === "checkpointed-import") expect(example.said()).toContain("imported 5000 lines, 5000 different ones");
     },
   );
 
