@@ -3,7 +3,7 @@
 import js from "@eslint/js";
 import tseslint from "typescript-eslint";
 
-const TYPED = ["{client,server,cli,testing}/src/**/*.ts", "test/**/*.ts"];
+const TYPED = ["{client,server,cli,testing}/src/**/*.ts", "examples/*/*.ts", "test/**/*.ts"];
 const UNTYPED = ["**/*.{js,mjs,cjs}", "*.ts"];
 
 const NODE_GLOBALS = Object.fromEntries(
@@ -102,7 +102,7 @@ export default tseslint.config(
       "@typescript-eslint/no-unnecessary-type-parameters": "off",
     },
   },
-  { files: ["cli/src/**/*.ts"], rules: { "no-console": "off" } },
+  { files: ["cli/src/**/*.ts", "examples/*/*.ts"], rules: { "no-console": "off" } },
   {
     files: ["test/**/*.ts"],
     rules: {

@@ -32,6 +32,7 @@ const CHECKS = [
   { name: "format (prettier)", run: () => run("prettier", ["--check", ".", "--log-level", "warn"]) },
   { name: "nothing unused: files, exports, dependencies (knip)", run: () => run("knip", ["--no-config-hints"]) },
   { name: "public surface of the SDK is what its report says (api-extractor)", run: () => run(process.execPath, [".ci/sdk-api.mjs"]) },
+  { name: "reference of the SDK is made without warnings (typedoc)", run: () => run("typedoc", ["--emit", "none"]) },
   { name: "contract: lint (buf)", run: () => run("buf", ["lint"]) },
   { name: "contract: format (buf)", run: () => run("buf", ["format", "-d", "--exit-code"]) },
   { name: "contract: breaks nobody who uses the last release (buf)", run: compareWithRelease },

@@ -93,7 +93,9 @@ export function within<T>(scope: CallScope, promise: Promise<T>): Promise<T> {
 
 /** What a retried call needs. */
 export interface Caller {
+  /** How bytes travel. */
   readonly transport: Transport;
+  /** Where time comes from. */
   readonly clock: Clock;
   /** 0 to 1; Math.random unless a test says otherwise. */
   readonly random: () => number;

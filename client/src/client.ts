@@ -113,7 +113,7 @@ export interface Client {
   proceed<Task extends TaskDefinition>(
     task: Task,
     filter: TaskFilterOptions<Task>,
-    options?: ProceedOptions<Task>,
+    options?: NoInfer<ProceedOptions<Task>>,
   ): Promise<Proceeded<Task["name"]>>;
   /** Tasks of a definition. */
   list<Task extends TaskDefinition>(task: Task, filter?: TaskFilterOptions<Task>, options?: ListOptions): TaskList<Task["name"]>;

@@ -89,6 +89,39 @@ export type FailureOf<Errors> = {
   readonly [Code in keyof Errors & string]: { readonly code: Code; readonly data: FlowOf<Errors[Code]>["output"] };
 }[keyof Errors & string];
 
+/** The types of a task where they are written down: each as it is, or a `Flow` where it travels as something else. */
+export interface WrittenTypes {
+  /** What the submitter gives. Left out: null. */
+  readonly metadata?: unknown;
+  /** What a handler saves. Left out: nothing is saved. */
+  readonly executionMetadata?: unknown;
+  /** How it ends well. Left out: a handler returns nothing. */
+  readonly result?: unknown;
+  /** Details of each declared error, by code. */
+  readonly errors?: object;
+}
+type FlowFrom<T> = T extends Flow<infer Input, infer Output> ? Flow<Input, Output> : Flow<T>;
+type FlowAt<Types, Part, Absent extends Schema> = Part extends keyof Types ? FlowFrom<Types[Part]> : Flow<In<Absent>, Out<Absent>>;
+type WrittenErrors<Types> = Types extends { readonly errors: infer Errors } ? Errors : object;
+
+/**
+ * The type of a definition, written down where it may not be inferred, as with `isolatedDeclarations`:
+ * `export const greet: TaskOf<"greet", { metadata: { who: string } }> = defineTask(…)`. The schemas must fit it.
+ */
+export type TaskOf<Name extends string, Types extends WrittenTypes = object> = TaskDefinition<{
+  readonly name: Name;
+  readonly metadata: FlowAt<Types, "metadata", Nothing>;
+  readonly executionMetadata: FlowAt<Types, "executionMetadata", Nothing>;
+  readonly result: FlowAt<Types, "result", NoResult>;
+  readonly errors: { readonly [Code in keyof WrittenErrors<Types> & string]: FlowFrom<WrittenErrors<Types>[Code]> };
+  readonly failure: {
+    readonly [Code in keyof WrittenErrors<Types> & string]: {
+      readonly code: Code;
+      readonly data: FlowFrom<WrittenErrors<Types>[Code]>["output"];
+    };
+  }[keyof WrittenErrors<Types> & string];
+}>;
+
 /** What every definition says, of a task or of a machine. */
 export interface DefinitionDraft<Name extends string, M extends Schema, R extends Schema, Errors extends object> {
   /** 1 to 128 of `A-Z a-z 0-9 . _ - : /`, beginning with a letter or digit. Stable: it is stored with every task. */

@@ -95,6 +95,7 @@ const HELP = "https://github.com/leasehold/leasehold/blob/main/docs/errors.md";
 
 /** The only error that the SDK throws. `LeaseholdError.is` recognizes it, also from another copy of the package. */
 export class LeaseholdError extends Error {
+  /** Always the same. */
   override readonly name = "LeaseholdError";
   /** Machine-readable, one of a closed set. */
   readonly code: ErrorCode;
@@ -146,7 +147,8 @@ export class LeaseholdError extends Error {
 
 /** An INVALID_ARGUMENT with its paths. */
 export function invalid(violations: readonly Violation[], about?: Partial<LeaseholdErrorFields>): LeaseholdError {
-  const message = violations.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  const said = violations.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  const message = about?.taskName === undefined ? said : `${said} (task ${about.taskName})`;
   return new LeaseholdError({ code: "INVALID_ARGUMENT", message, violations, ...about });
 }
 

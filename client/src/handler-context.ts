@@ -131,7 +131,11 @@ export interface TaskHandler {
  *
  * @throws LeaseholdError INVALID_ARGUMENT if the definition is none (of this or another copy of the package), or for `concurrency`.
  */
-export function handle<Task extends TaskDefinition>(task: Task, run: HandlerFunction<Task>, options: HandleOptions = {}): TaskHandler {
+export function handle<Task extends TaskDefinition>(
+  task: Task,
+  run: NoInfer<HandlerFunction<Task>>,
+  options: HandleOptions = {},
+): TaskHandler {
   const violations: Violation[] = [];
   if (!isTaskDefinition(task)) violations.push({ path: "task", message: "must be a value of defineTask" });
   if (options.concurrency !== undefined) wholeNumber(options.concurrency, "concurrency", 1, 10_000, violations);

@@ -28,8 +28,10 @@ export {
   type ResultOf,
   type TaskDefinition,
   type TaskDraft,
+  type TaskOf,
   type TaskTypes,
   type,
+  type WrittenTypes,
 } from "./define-task.js";
 export {
   ERROR_CODES,

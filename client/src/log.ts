@@ -5,9 +5,13 @@
 
 /** What a logger must do. `fields` are for machines. */
 export interface Logger {
+  /** For whoever looks for a fault. */
   debug(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** What goes as it should. */
   info(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** What somebody should look at when it happens often. */
   warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** What somebody should look at. */
   error(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 

@@ -6,6 +6,7 @@ import { describeThrown, LeaseholdError } from "./errors.js";
 
 /** Bytes with a content type; empty means JSON. */
 export interface EncodedPayload {
+  /** The bytes. */
   readonly data: Uint8Array;
   /** At most 128 bytes as it leaves the last codec. */
   readonly contentType: string;

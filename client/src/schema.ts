@@ -23,6 +23,7 @@ export async function parseWithSchema<Output>(schema: Schema<unknown, Output>, v
 /** As `parseWithSchema`, at once; `undefined` if the schema is asynchronous. */
 export function parseAtOnce<Output>(schema: Schema<unknown, Output>, value: unknown, path: string): Parsed<Output> | undefined {
   try {
+    if (isZod(schema) && !answersAtOnce(schema, value)) return undefined;
     const result = schema["~standard"].validate(value);
     if (!isPromise(result)) return settle(result, path);
     // The value is parsed again where it can be awaited; this answer is not needed.
@@ -59,6 +60,27 @@ interface ZodLike<Output> {
 
 function isZod<Output>(schema: Schema<unknown, Output>): schema is Schema<unknown, Output> & ZodLike<Output> {
   return schema["~standard"].vendor === "zod" && "safeParseAsync" in schema && typeof schema.safeParseAsync === "function";
+}
+
+interface ZodCore {
+  readonly _zod: { run(payload: { value: unknown; issues: unknown[] }, context: { async: boolean }): unknown };
+}
+
+/**
+ * Whether a schema of zod has no asynchronous part for this value. Asked before its `validate`, for the reason that `validate` here has: run as an
+ * asynchronous one it gives the promise instead of dropping it. A zod that cannot be asked so (before 4) counts as asynchronous.
+ */
+function answersAtOnce(schema: object, value: unknown): boolean {
+  if (!isZodCore(schema)) return false;
+  const answer = schema._zod.run({ value, issues: [] }, { async: true });
+  if (typeof answer !== "object" || answer === null || !("then" in answer)) return true;
+  Promise.resolve(answer).then(undefined, () => undefined);
+  return false;
+}
+
+function isZodCore(schema: object): schema is ZodCore {
+  if (!("_zod" in schema) || typeof schema._zod !== "object" || schema._zod === null) return false;
+  return "run" in schema._zod && typeof schema._zod.run === "function";
 }
 
 function fromZod<Output>(result: ZodResult<Output>): StandardSchemaV1.Result<Output> {

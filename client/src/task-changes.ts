@@ -77,7 +77,9 @@ export interface Explanation {
   readonly code: ExplanationCodeName;
   /** For people. */
   readonly message: string;
+  /** Since when it is so, if the server knows. */
   readonly sinceTime: Date | undefined;
+  /** Until when it is so, if the server knows. */
   readonly untilTime: Date | undefined;
   /** How many due tasks of its queue go first, at most 10,000. */
   readonly tasksAhead: number;

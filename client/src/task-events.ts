@@ -40,6 +40,7 @@ export type TaskEventName =
 
 /** One entry of a timeline. */
 export interface TaskEvent {
+  /** What happened. */
   readonly type: TaskEventName;
   /** By the database's clock. */
   readonly time: Date | undefined;
@@ -71,6 +72,7 @@ export interface EventOptions extends CallOptions {
 
 /** A page of a timeline. */
 export interface TaskEventPage {
+  /** Oldest first. */
   readonly events: readonly TaskEvent[];
   /** Give it to `page` for the next one; undefined on the last. */
   readonly nextPageToken: string | undefined;

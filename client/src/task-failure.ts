@@ -47,6 +47,7 @@ interface FailureBase {
 
 /** A failure that no definition declares. */
 export interface SystemFailure extends FailureBase {
+  /** Which of the system's failures. */
   readonly code: SystemFailureCode;
   /** What was reported with it, unchecked; undefined if nothing. */
   readonly data: unknown;

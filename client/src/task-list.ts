@@ -23,6 +23,7 @@ export interface TaskFilterOptions<Task extends TaskDefinition = TaskDefinition>
   readonly ids?: readonly string[];
   /** Without a definition: these task names, at most 100. */
   readonly names?: readonly string[];
+  /** One of these states. */
   readonly state?: readonly TaskStateName[];
   /** At most 100. */
   readonly queues?: readonly string[];
@@ -56,6 +57,7 @@ export interface ListOptions extends CallOptions {
 
 /** A page of a list. */
 export interface TaskPage<Name extends string = string> {
+  /** In the order that was asked for. */
   readonly tasks: readonly TaskSnapshot<Name>[];
   /** Give it to `page` for the next one; undefined on the last. */
   readonly nextPageToken: string | undefined;

@@ -37,9 +37,13 @@ export interface ProgressSnapshot {
 
 /** What is known of a task, without its payloads. */
 export interface TaskSnapshot<Name extends string = string> {
+  /** A UUID. */
   readonly id: string;
+  /** The task name. */
   readonly name: Name;
+  /** The named line that it waits in. */
   readonly queue: string;
+  /** Where it stands. */
   readonly state: TaskStateName;
   /** Why it is pending, as in `lease_lost`. */
   readonly pendingReason: string | undefined;
@@ -47,16 +51,23 @@ export interface TaskSnapshot<Name extends string = string> {
   readonly finishReason: string | undefined;
   /** Opaque revision; changes with every change of the record. */
   readonly etag: string;
+  /** As submitted, if there is one. */
   readonly key: string | undefined;
   /** 0 to 9, higher first. */
   readonly priority: number;
+  /** As submitted. */
   readonly labels: Readonly<Record<string, string>>;
+  /** When it was stored. */
   readonly createTime: Date | undefined;
+  /** Not before this time, as submitted or changed. */
   readonly scheduleTime: Date | undefined;
   /** Pending: when it is due. Suspended: when it wakes by itself. */
   readonly runTime: Date | undefined;
+  /** Of the newest lease. */
   readonly leaseTime: Date | undefined;
+  /** Of the present suspension. */
   readonly suspendTime: Date | undefined;
+  /** When it finished. */
   readonly finishTime: Date | undefined;
   /** When its nearest deadline passes. */
   readonly deadlineTime: Date | undefined;
@@ -64,18 +75,23 @@ export interface TaskSnapshot<Name extends string = string> {
   readonly deleteTime: Date | undefined;
   /** The current or next attempt. */
   readonly attempt: number;
+  /** Attempts in a row before it fails. */
   readonly maxAttempts: number;
   /** Leases lost in a row. */
   readonly lostLeases: number;
+  /** Lost leases in a row that are forgiven. */
   readonly maxLostLeases: number;
   /** How far it is, while it runs and if it says so. */
   readonly progress: ProgressSnapshot | undefined;
   /** The cancellation that was asked for and is not carried out yet. */
   readonly cancelRequest: { readonly reason: string; readonly deadlineTime: Date | undefined } | undefined;
+  /** Checkpoints so far, of all attempts. */
   readonly checkpointCount: bigint;
+  /** Grows with each change of the execution metadata. */
   readonly executionMetadataVersion: bigint;
   /** Name of the worker that has or had the last lease. */
   readonly workerName: string | undefined;
+  /** Of the newest lease; 0 before the first. */
   readonly fencingToken: bigint;
   /** Proceeds that wait for its next suspension. */
   readonly rememberedProceeds: number;
@@ -85,6 +101,7 @@ export interface TaskSnapshot<Name extends string = string> {
 
 /** What is known of a task, with its payloads parsed by its definition. */
 export interface FullTaskSnapshot<Task extends TaskDefinition = TaskDefinition> extends TaskSnapshot<Task["name"]> {
+  /** What the submitter gave. */
   readonly metadata: MetadataOf<Task>;
   /** What it would resume from. */
   readonly executionMetadata: ExecutionMetadataOf<Task>;

@@ -9,7 +9,9 @@ import type { LeaseholdError } from "./errors.js";
 export interface UnaryMethod<Request, Response> {
   /** `/package.Service/Method`. */
   readonly path: string;
+  /** A request as bytes. */
   readonly requestSerialize: (message: Request) => Buffer;
+  /** A response from bytes. */
   readonly responseDeserialize: (bytes: Buffer) => Response;
 }
 

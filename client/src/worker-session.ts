@@ -1,6 +1,6 @@
 // How does a worker stay one session while its connections come and go?
 //
-// One connection at a time. When it is over, the next one is opened after a delay with full jitter, on the next address, with the session's
+// One connection at a time. When it is over, the next one is opened after a delay with jitter, on the next address, with the session's
 // id, a higher connection number and every lease that is still held. What cannot get better by waiting (credentials) ends it instead.
 import { Hello, type Lease, type Revocation, type Cancel, type Slots, type Welcome } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Progress } from "@leasehold/proto/leasehold/v1/task";
@@ -50,10 +50,14 @@ const FINAL_CODES: ReadonlySet<string> = new Set([
 ]);
 /** How often in a row such an error is borne by a session that was welcome before: credentials are renewed, proxies restart. */
 const MOST_FINAL_ERRORS = 5;
-/** First window of the delay before a new connection. Five seconds spread two hundred workers enough; short sessions cannot wait for that. */
-const FIRST_WINDOW_MS = 5_000;
-/** Longest window. */
-const LONGEST_WINDOW_MS = 20_000;
+/** Longest delay before the first new connection. Five seconds spread two hundred workers enough; short sessions cannot wait for that. */
+const FIRST_DELAY_MS = 5_000;
+/** Later ones are up to this share of the absence, so that a worker is back soon after a short one: within its session, if that still lives. */
+const SHARE_OF_ABSENCE = 0.5;
+/** Longest delay of all. */
+const LONGEST_DELAY_MS = 20_000;
+/** What chance takes off a later delay: the first one has spread the workers, and shorter ones would crowd them again. */
+const LATER_JITTER = 0.2;
 /** One line about an outage at most this often. */
 const LOG_EVERY_MS = 30_000;
 
@@ -70,6 +74,7 @@ export class WorkerSession {
   #connection = 0;
   #ttlMs = 20_000;
   #failures = 0;
+  #awayFromMs = 0;
   #finalErrors = 0;
   #timer: Timer | undefined;
   #draining = false;
@@ -198,10 +203,16 @@ export class WorkerSession {
     this.lastError = why;
     // A drain that was announced has a delay already; the end of its stream must not shorten or lengthen it.
     if (this.#timer !== undefined) return;
-    const windowMs = Math.min(LONGEST_WINDOW_MS, Math.min(FIRST_WINDOW_MS, this.#ttlMs / 4) * 2 ** Math.min(this.#failures, 10));
-    this.#failures += 1;
-    const delayMs = atLeastMs + this.around.random() * windowMs;
     const nowMs = this.around.clock.monotonic();
+    if (this.#failures === 0) this.#awayFromMs = nowMs;
+    const mostMs = Math.min(FIRST_DELAY_MS, this.#ttlMs / 4);
+    const chance = this.around.random();
+    const jitteredMs =
+      this.#failures === 0
+        ? chance * mostMs
+        : Math.min(LONGEST_DELAY_MS, Math.max(mostMs, (nowMs - this.#awayFromMs) * SHARE_OF_ABSENCE)) * (1 - LATER_JITTER * chance);
+    const delayMs = atLeastMs + jitteredMs;
+    this.#failures += 1;
     if (nowMs - this.#loggedMs >= LOG_EVERY_MS) {
       this.#loggedMs = nowMs;
       this.around.log.warn(`not connected (${why}); the next try is in ${String(Math.round(delayMs))} ms`, { tries: this.#failures });

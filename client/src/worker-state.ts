@@ -6,8 +6,11 @@ export type WorkerStatus = "idle" | "connecting" | "ready" | "disconnected" | "d
 
 /** A handler that runs. */
 export interface RunningTask {
+  /** Which task. */
   readonly taskId: string;
+  /** Its task name. */
   readonly name: string;
+  /** Which attempt, counted from 1. */
   readonly attempt: number;
   /** For how long it runs, in milliseconds. */
   readonly runningMs: number;
@@ -19,12 +22,15 @@ export interface RunningTask {
 
 /** A worker at one moment. */
 export interface WorkerState {
+  /** What it does now. */
   readonly status: WorkerStatus;
   /** Why it takes no tasks now, for people; undefined while it does. What `/readyz` answers. */
   readonly notReady: string | undefined;
+  /** As in the options, or made up. */
   readonly name: string;
   /** Empty before the first welcome. */
   readonly sessionId: string;
+  /** Handlers that have not ended, those whose lease is gone among them. */
   readonly running: readonly RunningTask[];
   /** Leases whose final verdict is missing, the running ones included. */
   readonly heldLeases: number;

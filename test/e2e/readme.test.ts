@@ -1,24 +1,14 @@
 // Does the README say what is true? Its commands are typed as a new user would, its example is type-checked and run.
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { environment, startProcess, type StartedProcess, typescriptArguments } from "../support/child-process.js";
+import { freePort } from "../support/free-port.js";
 
 const ROOT = path.join(import.meta.dirname, "../..");
 let readme = "";
 let address = "";
 let started: StartedProcess;
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.listen(0, "127.0.0.1", () => {
-      const bound = probe.address();
-      probe.close(() => resolve(typeof bound === "object" && bound !== null ? bound.port : 0));
-    });
-  });
-}
 
 function run(program: string, args: readonly string[]): StartedProcess {
   return startProcess(program, args, { cwd: ROOT, env: environment({ LEASEHOLD_ADDRESS: address, LEASEHOLD_LISTEN: address }) });

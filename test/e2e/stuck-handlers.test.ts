@@ -80,4 +80,24 @@ describe.concurrent("a handler that blocks the event loop for longer than the se
     expect(await task.snapshot()).toMatchObject({ attempt: 1, lostLeases: 0 });
     expect(worker.times("began", task.id)).toBe(1);
   });
+
+  test(
+    "is told the truth when another got the task meanwhile: its lease is lost, and one result is recorded",
+    { timeout: 120_000 },
+    async ({ scene }) => {
+      const server = await scene.server();
+      const client = scene.client(server.address);
+      const blocked = await scene.worker({ addresses: [server.address], name: "blocked" });
+      const task = await client.submit(deaf, { forMs: 1_500, blockMs: 6_000 });
+      await blocked.hears("began", task.id);
+      const other = await scene.worker({ addresses: [server.address], name: "other", sessionTtl: "20s" });
+      expect(await other.hears("began", task.id)).toContain("by=lease_lost");
+      expect(await blocked.hears("signal", task.id)).toMatch(/^(?:lease_lost|disconnected)$/);
+      expect(await task.result({ timeout: "30s" })).toEqual({ worker: "other" });
+      await blocked.hears("ended", task.id);
+      await blocked.waitFor(/(?:outcome was not recorded: LEASE_LOST|is not reported: its lease is gone)/);
+      expect(await task.snapshot()).toMatchObject({ workerName: "other", attempt: 1 });
+      expect((await scene.timeline(task.id)).filter((type) => type === "LEASE_LOST")).toHaveLength(1);
+    },
+  );
 });

@@ -39,7 +39,7 @@ export async function startServer(
   // What the server would log as an error is a bug in it, and worth a line in any test's output.
   const log = createLog({ level: "error", format: "text" });
   const parts = wire(config, clocks.server, storage, serverId, log);
-  const services = servicesOf(parts, { config, clock: clocks.server, storage, log, durability: () => "UNSAFE" });
+  const services = servicesOf(parts, { config, clock: clocks.server, storage, log, observed: null, durability: () => "UNSAFE" });
   parts.start();
   return {
     services,

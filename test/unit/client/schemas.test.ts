@@ -5,6 +5,8 @@ import * as v from "valibot";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, it } from "vitest";
 import { z } from "zod";
+import * as mini from "zod/mini";
+import { z as zod3 } from "zod/v3";
 import { fakeClient, json, parsed, rejection, taskMessage } from "./fake-transport.js";
 import { FakeWorkerServer, ms, stopWorkers } from "./fake-worker-server.js";
 
@@ -25,6 +27,18 @@ const LIBRARIES: Record<string, Parts> = {
     executionMetadata: z.object({ offset: z.number().default(7) }),
     result: z.object({ rows: z.number() }),
     data: z.object({ resetsAt: z.string() }),
+  },
+  "zod mini": {
+    metadata: mini.object({ at: mini.pipe(mini.string(), mini.transform(day)), items: mini.array(mini.object({ price: mini.number() })) }),
+    executionMetadata: mini.object({ offset: mini._default(mini.number(), 7) }),
+    result: mini.object({ rows: mini.number() }),
+    data: mini.object({ resetsAt: mini.string() }),
+  },
+  "zod 3": {
+    metadata: zod3.object({ at: zod3.string().transform(day), items: zod3.array(zod3.object({ price: zod3.number() })) }),
+    executionMetadata: zod3.object({ offset: zod3.number().default(7) }),
+    result: zod3.object({ rows: zod3.number() }),
+    data: zod3.object({ resetsAt: zod3.string() }),
   },
   valibot: {
     metadata: v.object({ at: v.pipe(v.string(), v.transform(day)), items: v.array(v.object({ price: v.number() })) }),
@@ -92,6 +106,65 @@ describe.each(Object.entries(LIBRARIES))("a definition in %s", (_library, { meta
       expect.stringContaining("result.rows"),
       expect.stringContaining("data.resetsAt"),
     ]);
+  });
+});
+
+describe("a schema whose asynchronous part rejects", () => {
+  const away = async (): Promise<boolean> => Promise.reject(new Error("no database"));
+  const standard = (text: string): Schema<object> => ({
+    "~standard": { version: 1, vendor: text, validate: async () => Promise.reject(new Error("no database")) },
+  });
+  const schemas: Record<string, Schema<object>> = {
+    zod: z.object({ a: z.number().optional().refine(away) }),
+    "zod, as a whole": z.object({}).refine(away),
+    "zod mini": mini.object({}).check(mini.refine(away)),
+    "zod 3": zod3.object({}).refine(away),
+    valibot: v.pipeAsync(v.object({}), v.checkAsync(away)),
+    another: standard("another"),
+  };
+
+  // A promise that somebody dropped would end the process; here it fails the test run.
+  it.each(Object.entries(schemas))(
+    "of %s is an error that names task and field: on submission, on arrival, in every outcome",
+    async (_, schema) => {
+      const task = defineTask({ name: "books", metadata: schema, executionMetadata: schema, result: schema, errors: { odd: schema } });
+      const { client } = fakeClient();
+      const refused = await rejection(client.submit(task, {}, { executionMetadata: {} }));
+      expect(refused).toMatchObject({ code: "INVALID_ARGUMENT", taskName: "books" });
+      expect(refused.message).toMatch(/metadata: its schema threw: no database; executionMetadata: its schema threw.*\(task books\)/);
+
+      const arriving = await FakeWorkerServer.start([handle(task, () => ({}))]);
+      await arriving.lease("a", { name: "books", metadata: json({}) });
+      expect(arriving.reports[0]?.fail).toMatchObject({ retryable: true, error: { code: "METADATA_INVALID" } });
+      expect(arriving.reports[0]?.fail?.error?.message).toContain("metadata: its schema threw: no database");
+
+      const ending = defineTask({ name: "t", result: schema, errors: { odd: schema } });
+      const server = await FakeWorkerServer.start([handle(ending, (ctx) => (ctx.id === "fails" ? ctx.fail("odd", {}) : {}))]);
+      for (const id of ["fails", "ends"]) await server.lease(id);
+      expect(server.reports.map(({ fail }) => `${fail?.error?.code} ${fail?.error?.message}`)).toEqual([
+        expect.stringMatching(/^HANDLER_ERROR.*data: its schema threw: no database/),
+        expect.stringMatching(/^RESULT_INVALID.*result: its schema threw: no database/),
+      ]);
+    },
+  );
+
+  it("is asked at the call where nothing of it is asynchronous, and later where something is", async () => {
+    const seen: string[] = [];
+    const quota = z.object({ n: z.number().refine(async (n) => Promise.resolve(n > 1)), text: z.string() });
+    const task = defineTask({ name: "t", errors: { quota, plain: z.object({ text: z.string() }) } });
+    const server = await FakeWorkerServer.start([
+      handle(task, (ctx) => {
+        try {
+          ctx.fail("plain", { text: 5 as never });
+        } catch (error) {
+          seen.push(String(error));
+        }
+        return ctx.fail("quota", { n: 1, text: "x" });
+      }),
+    ]);
+    await server.lease("a");
+    expect(seen).toEqual([expect.stringContaining("data.text")]);
+    expect(server.reports[0]?.fail?.error?.message).toContain("data.n");
   });
 });
 

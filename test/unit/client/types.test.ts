@@ -8,7 +8,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 
 const ROOT = join(import.meta.dirname, "../../..");
 const BUILT = join(ROOT, "node_modules/.cache/leasehold/types");
-const SURFACES = ["surface.ts", "surface-machine.ts", "surface-schemas.ts"].map((file) => join(import.meta.dirname, file));
+const SURFACES = ["surface.ts", "surface-machine.ts", "surface-schemas.ts", "surface-literals.ts"].map((file) =>
+  join(import.meta.dirname, file),
+);
 /** The package as its users get it: declarations alone. */
 const PACKAGE = { "@leasehold/client": [join(BUILT, "client/src/index.d.ts")], "@leasehold/proto/*": [join(BUILT, "proto/src/*.d.ts")] };
 
@@ -97,6 +99,11 @@ beforeAll(async () => {
 describe("the types", { timeout: 120_000 }, () => {
   it("compile as the design wrote them, with every schema library, and refuse what they must", () => {
     expect(errorsOf(programOf(ts, SURFACES, STRICT), SURFACES)).toEqual([]);
+  });
+
+  it("of exported definitions may be written down, as isolatedDeclarations wants, and are held against the schemas", () => {
+    const file = join(import.meta.dirname, "surface-isolated.ts");
+    expect(errorsOf(programOf(ts, [file], { ...STRICT, isolatedDeclarations: true }), [file])).toEqual([]);
   });
 
   it("refuse more than forty mistakes, each at the user's line", async () => {

@@ -1,6 +1,6 @@
 // Are the snippets of docs/testing.md true?
 import { describe, expect, it } from "vitest";
-import { checkSnippets } from "../../support/snippets.js";
+import { checkSnippets } from "../../support/checked-guide.js";
 
 describe("the guide to the test kit", { timeout: 120_000 }, () => {
   it("has snippets that type-check as they stand", async () => {
