@@ -14,7 +14,7 @@ import (
 	pb "example.com/raw-worker/generated/leasehold/v1"
 )
 
-var errCancelled, errLost, errGone = errors.New("cancelled"), errors.New("lost"), errors.New("gone")
+var errCancelled, errLost = errors.New("cancelled"), errors.New("lost")
 
 var handlers = map[string]func(run) (*pb.Report, error){
 	"go.echo":         echo,
@@ -37,8 +37,8 @@ type run struct {
 	report reporter
 }
 
-// Reports about a lease, and answers whether it is held, may be lost, and is cancelled.
-type reporter func(string, *pb.WorkerMessage) (mine, late, stop bool)
+// Reports about a lease, and answers whether it is still ours, and whether its task is cancelled.
+type reporter func(string, *pb.WorkerMessage) (mine, stop bool)
 
 // Runs a task to its outcome.
 func handle(lease *pb.Lease, report reporter) (outcome *pb.WorkerMessage) {
@@ -63,10 +63,8 @@ func handle(lease *pb.Lease, report reporter) (outcome *pb.WorkerMessage) {
 
 // Why the handler should stop; nil to go on.
 func (r run) stopped() error {
-	switch mine, late, stop := r.report(r.LeaseToken, nil); {
+	switch mine, stop := r.report(r.LeaseToken, nil); {
 	case !mine:
-		return errGone
-	case late:
 		return errLost
 	case stop:
 		return errCancelled

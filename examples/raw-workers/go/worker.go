@@ -6,8 +6,8 @@
 //	report(token, message)   a checkpoint and perhaps progress; the outcome is what handle returns
 //	report(token, nil)       only to hear whether to stop
 //
-// Both answer whether the lease is still held, whether it may be another worker's by now, and
-// whether somebody cancelled its task. Of a lease that is not held nothing is reported.
+// Both answer whether the lease is certainly still this worker's, and whether somebody cancelled
+// its task. Of a lease that is certainly not this worker's nothing is reported.
 package main
 
 import (
@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	pb "example.com/raw-worker/generated/leasehold/v1"
 )
@@ -37,7 +38,7 @@ const lost, later = pb.VerdictCode_VERDICT_CODE_LEASE_LOST, pb.VerdictCode_VERDI
 // --- machinery begins
 func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceClient) {
 	// The number of the next report of each lease that has no final verdict, and cancels of them.
-	held, cancels, welcome, beat := map[string]int32{}, []*pb.Cancel{}, &pb.Welcome{}, &pb.Heartbeat{}
+	held, told, welcome, beat := map[string]int32{}, []*pb.Cancel{}, &pb.Welcome{}, &pb.Heartbeat{}
 	// What is sent again on each stream until it is answered, in the order of the keys. Nothing
 	// answers the hello, so it is the first of all; a drain goes with every heartbeat.
 	unanswered, drain := map[string]*pb.WorkerMessage{"": {Hello: hello}}, map[bool]*pb.Drain{true: {}}
@@ -45,7 +46,7 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 	began, beaten, alive, beats := time.Time{}, time.Time{}, time.Time{}, (*time.Timer)(nil)
 	// Handlers, timers and streams touch the above and send only under the mutex.
 	mutex, interval, send := sync.Mutex{}, 5*time.Second, func(*pb.WorkerMessage) error { return nil }
-	report := func(token string, message *pb.WorkerMessage) (mine, late, stop bool) {
+	report := func(token string, message *pb.WorkerMessage) (mine, stop bool) {
 		mutex.Lock()
 		defer mutex.Unlock()
 		if it := message.GetReports(); held[token] > 0 && it != nil {
@@ -55,9 +56,9 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 			unanswered[fmt.Sprintf("%s %09d", token, it[0].ReportSeq)] = message
 			_ = send(message)
 		}
-		stop = slices.ContainsFunc(cancels, func(it *pb.Cancel) bool { return it.LeaseToken == token })
+		stop = slices.ContainsFunc(told, func(it *pb.Cancel) bool { return it.LeaseToken == token })
 		// A session TTL after the last answered heartbeat was sent, another worker may get the task.
-		return held[token] > 0, time.Since(alive) > welcome.SessionTtl.AsDuration(), stop
+		return held[token] > 0 && time.Since(alive) < welcome.SessionTtl.AsDuration(), stop
 	}
 	beats = time.AfterFunc(time.Hour, func() {
 		mutex.Lock()
@@ -67,36 +68,35 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 		beats.Reset(interval)
 	})
 	context.AfterFunc(draining, func() { beats.Reset(0) })
-	for i := 0; draining.Err() == nil || len(held) > 0; i++ {
+	for i, over := 0, []string{}; draining.Err() == nil || len(held) > 0; i++ {
 		time.Sleep(rand.N(min(time.Second, interval/2)))
 		ctx, cancel := context.WithCancel(context.Background())
-		// Nothing heard for three intervals ends the call.
-		watchdog := time.AfterFunc(3*interval, cancel)
+		silence := time.AfterFunc(3*interval, cancel)
 		call, err := servers[i%len(servers)].ExecuteTasks(ctx)
-		// The first round, without a message, begins the stream.
-		for message := (*pb.ServerMessage)(nil); err == nil; message, err = call.Recv() {
+		// The first round, without a message, begins the stream. Three silent intervals end it.
+		for m := (*pb.ServerMessage)(nil); err == nil && silence.Reset(3*interval); m, err = call.Recv() {
 			mutex.Lock()
-			if message == nil {
+			if m == nil {
 				began, send, beat.LeasesReceived, hello.SessionId = time.Now(), call.Send, 0, welcome.SessionId
 				hello.Connection, hello.HeldLeaseTokens = hello.Connection+1, slices.Collect(maps.Keys(held))
 				for _, id := range slices.Sorted(maps.Keys(unanswered)) {
 					_ = send(unanswered[id])
 				}
-			} else if it := message.Welcome; it != nil {
+			} else if it := m.Welcome; it != nil {
 				welcome, interval, alive, beaten = it, it.HeartbeatInterval.AsDuration(), began, began
 				beats.Reset(0)
-			} else if message.HeartbeatAnswer.GetNumber() == beat.Number {
+			} else if m.HeartbeatAnswer.GetNumber() == beat.Number {
 				alive = beaten
 			}
-			for _, lease := range message.GetLeases() {
+			for _, lease := range m.GetLeases() {
 				held[lease.LeaseToken], beat.LeasesReceived = 1, beat.LeasesReceived+1
 				go func() { report(lease.LeaseToken, handle(lease, report)) }()
 			}
-			over := message.GetWelcome().GetDroppedLeaseTokens()
-			for _, it := range message.GetRevoked() {
+			over, told = m.GetWelcome().GetDroppedLeaseTokens(), append(told, m.GetCancels()...)
+			for _, it := range m.GetRevoked() {
 				over = append(over, it.LeaseToken)
 			}
-			for _, it := range message.GetVerdicts() {
+			for _, it := range m.GetVerdicts() {
 				id := fmt.Sprintf("%s %09d", it.LeaseToken, it.ReportSeq)
 				// Apart, so that those of a lease come in order; one that overtakes is told to wait again.
 				pause := it.RetryAfter.AsDuration() + time.Duration(it.ReportSeq%20)*50*time.Millisecond
@@ -108,9 +108,7 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 				delete(unanswered, id)
 			}
 			maps.DeleteFunc(held, func(token string, _ int32) bool { return slices.Contains(over, token) })
-			cancels = append(cancels, message.GetCancels()...)
-			cancels = slices.DeleteFunc(cancels, func(c *pb.Cancel) bool { return held[c.LeaseToken] == 0 })
-			watchdog.Reset(3 * interval)
+			told = slices.DeleteFunc(told, func(it *pb.Cancel) bool { return held[it.LeaseToken] == 0 })
 			mutex.Unlock()
 		}
 		log.Println("connecting again after", err)
@@ -123,7 +121,10 @@ func main() {
 	draining, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	// A server that is away is asked again every second at most; a lease may be large.
 	pause := backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}
+	// A connection that has died silently is given up, not only the stream on it.
+	pings := keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
 	options := []grpc.DialOption{
+		grpc.WithKeepaliveParams(pings),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1 << 30)),
