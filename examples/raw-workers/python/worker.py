@@ -234,7 +234,13 @@ HANDLERS = {
 
 async def main():
     # A server that is away is asked again every second at most, instead of every two minutes.
-    options = [("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1)]
+    # A connection that has died silently is given up, not only the stream on it.
+    options = [
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+    ]
     addresses = os.environ.get("LEASEHOLD_ADDRESS", "127.0.0.1:7410").split(",")
     channels = [grpc.aio.insecure_channel(address, options) for address in addresses]
     servers = [worker_service_pb2_grpc.WorkerServiceStub(channel) for channel in channels]
