@@ -3,7 +3,7 @@
 
 import type { ListenAddress } from "./config/listen.js";
 import { formatListen, isLoopback, parseListen } from "./config/listen.js";
-import { nearestName } from "./config/nearest-name.js";
+import { unknownNames } from "./config/unknown-names.js";
 import type { Setting } from "./config/setting.js";
 import { bytes, decimal, durationListUs, durationMs, durationUs, flag, integer, SettingFault, text, word } from "./config/setting.js";
 import { SCHEMA_RULE, schemaFault, urlFault } from "./config/text-rules.js";
@@ -236,6 +236,13 @@ const SETTINGS = {
     ["trace", "debug", "info", "warn", "error", "fatal", "silent"],
     "Least important lines that are written.",
   ),
+  telemetryNames: integer(
+    "LEASEHOLD_TELEMETRY_NAMES",
+    100,
+    1,
+    10_000,
+    "Queues, and task names, that become labels of metrics; the rest is counted as other.",
+  ),
   logFormat: word("LEASEHOLD_LOG_FORMAT", "json", ["json", "text"], "One JSON object a line for machines, or one line of text for people."),
 } satisfies Record<string, Setting<unknown>>;
 
@@ -284,6 +291,7 @@ export interface Config {
     readonly waiters: number;
   };
   readonly drainTimeoutMs: number;
+  readonly telemetry: { readonly names: number };
   readonly log: { readonly level: Values["logLevel"]; readonly format: Values["logFormat"] };
 }
 
@@ -297,7 +305,11 @@ export class ConfigError extends Error {
 
 /** Reads the settings from environment variables. Throws a `ConfigError` that names everything that is wrong. Values are never repeated in it: one may be a secret. */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const problems = unknownNames(env);
+  const problems = unknownNames(
+    env,
+    PREFIX,
+    settings.map(({ name }) => name),
+  );
   const values: Partial<Record<string, unknown>> = {};
   for (const [key, setting] of Object.entries<Setting<unknown>>(SETTINGS)) values[key] = read(setting, env[setting.name] ?? "", problems);
   if (problems.length > 0) throw new ConfigError(problems);
@@ -364,6 +376,7 @@ function assemble(values: Values): Config {
       waiters: values.waiters,
     },
     drainTimeoutMs: values.drainTimeout,
+    telemetry: { names: values.telemetryNames },
     log: { level: values.logLevel, format: values.logFormat },
   };
 }
@@ -385,14 +398,4 @@ function contradictionsOf(values: Values, { listen, tls, limits }: Config): stri
     );
   }
   return problems;
-}
-
-function unknownNames(env: Readonly<Record<string, string | undefined>>): string[] {
-  const known = settings.map(({ name }) => name);
-  const unknown = Object.keys(env).filter((name) => name.startsWith(PREFIX) && !known.includes(name));
-  return unknown.map((name) => {
-    const nearest = nearestName(name, known);
-    const meant = nearest === null ? "." : `; did you mean ${nearest}?`;
-    return `${name} is no setting${meant}`;
-  });
 }

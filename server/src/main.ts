@@ -18,18 +18,20 @@ import { SlotReservations } from "./dispatch/reserved-slots.js";
 import { LeaseCalls } from "./dispatch/unary-workers.js";
 import { OwnerCommands } from "./dispatch/task-commands.js";
 import { AwaitedTasks } from "./dispatch/task-watch.js";
+import type { WorkerSession } from "./dispatch/worker-session.js";
 import { ConnectedWorkers } from "./dispatch/worker-sessions.js";
 import type { Standing } from "./storage/conditions.js";
-import { ConditionsError, DURABILITIES, judge, notDurable, readConditions } from "./storage/conditions.js";
+import { ConditionsError, judge, notDurable, readConditions } from "./storage/conditions.js";
 import { gatedStorage } from "./storage/gated-storage.js";
 import { migrate, readMigrations } from "./storage/migrate.js";
 import type { ConnectedStorage } from "./storage/postgres-storage.js";
 import { openStorage } from "./storage/postgres-storage.js";
 import { schemaProblems } from "./storage/schema-version.js";
-import type { Decision, Hint, Storage } from "./storage/storage.js";
+import type { Decision, Hint, LeasedTask, Storage } from "./storage/storage.js";
 import { createLog, type Log } from "./telemetry/log.js";
-import { durabilityClass, removedTasks } from "./telemetry/metrics.js";
+import { inTheirTraces, observing, type Observing } from "./telemetry/observing.js";
 import { quietly } from "./telemetry/quiet-failures.js";
+import { startTelemetry } from "./telemetry/sdk.js";
 import { CONDITIONS_INTERVAL_MS, ConditionsWatch } from "./upkeep/conditions-watch.js";
 import { Upkeep } from "./upkeep/upkeep.js";
 
@@ -70,17 +72,23 @@ export async function startServer(
   conditionsIntervalMs = CONDITIONS_INTERVAL_MS,
 ): Promise<RunningServer> {
   const clock = systemClock();
+  const telemetry = await startTelemetry(SERVER_VERSION, log);
+  const observed = observing(telemetry, SERVER_VERSION, config.telemetry.names, clock);
   const standing = await checkConditions(config, log);
   const { applied, version } = await migrate(config.database.url, { schema: config.database.schemaName });
   if (applied.length > 0) log.info({ applied, version }, "schema migrated");
   const serverId = randomUUID();
   const connected = await openStorage(storageSettings(config, serverId), clock);
   const conditions = await watchConditions(config, conditionsIntervalMs, clock, connected, standing, log);
-  const storage = gatedStorage(connected, () => conditions.now.problems);
-  const parts = wire(config, clock, storage, serverId, log);
+  const gated = gatedStorage(connected, () => conditions.now.problems);
+  const storage = observed?.storage(gated) ?? gated;
+  const parts = wire(config, clock, storage, serverId, log, observed);
+  const commands = observed?.commands(parts.commands, storage) ?? parts.commands;
+  const observer = observed === null ? {} : { observer: observed.calls };
   const services = [
-    taskService({ storage, commands: parts.commands, watch: parts.watch, clock, config, log }),
+    taskService({ storage, commands, watch: parts.watch, clock, config, log, ...observer }),
     workerService({
+      ...observer,
       ...{ sessions: parts.workers, unary: parts.unary, clock, config, log, serverVersion: SERVER_VERSION },
       durability: () => conditions.now.durability,
     }),
@@ -96,7 +104,12 @@ export async function startServer(
   parts.start();
   server.setServing(true);
   conditions.start();
-  const untold = observeDurability(conditions);
+  const untold = observed?.gauges({
+    storage,
+    streams: () => parts.workers.connected,
+    durability: () => conditions.now.durability,
+    failed: quietly(clock, log),
+  });
   const health = watchHealth(clock, storage, conditions, log, (serving) => {
     server.setServing(serving);
   });
@@ -108,7 +121,7 @@ export async function startServer(
     log.info({}, "draining");
     health.stop();
     conditions.stop();
-    untold();
+    untold?.();
     server.setServing(false);
     parts.dispatcher.stop();
     parts.unary.drain();
@@ -116,6 +129,7 @@ export async function startServer(
     await server.shutdown(config.drainTimeoutMs);
     await parts.upkeep.stop();
     await storage.close();
+    await telemetry.stop();
     log.info({}, "stopped");
   };
   return { address, port: Number(/:(\d+)$/.exec(address)?.[1] ?? 0), stop: () => (stopping ??= stop()) };
@@ -159,16 +173,6 @@ async function watchConditions(
   return new ConditionsWatch({ clock, intervalMs, read, changed, failed: quietly(clock, log) }, standing);
 }
 
-function observeDurability(conditions: ConditionsWatch): () => void {
-  const observe: Parameters<typeof durabilityClass.addCallback>[0] = (result) => {
-    for (const name of DURABILITIES) result.observe(name === conditions.now.durability ? 1 : 0, { class: name });
-  };
-  durabilityClass.addCallback(observe);
-  return () => {
-    durabilityClass.removeCallback(observe);
-  };
-}
-
 interface Parts {
   readonly commands: OwnerCommands;
   readonly watch: AwaitedTasks;
@@ -179,7 +183,9 @@ interface Parts {
   start(): void;
 }
 
-function wire(config: Config, clock: Clock, storage: Storage, serverId: string, log: Log): Parts {
+function wire(config: Config, clock: Clock, storage: Storage, serverId: string, log: Log, observed: Observing | null): Parts {
+  const handOver = (session: WorkerSession, tasks: readonly LeasedTask[]): Promise<void> =>
+    workers.deliver(session, observed?.given(tasks) ?? inTheirTraces(tasks, clock.nowUs()));
   const failed = quietly(clock, log);
   const watch = new AwaitedTasks(clock, storage);
   // Dispatcher and sessions hear of changes, and make some: what they are told is looked up when it happens.
@@ -191,13 +197,14 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
       watch.changed(taskId);
     },
     lease: (sessionId, task, revoked) => workers.tell(sessionId, task, revoked),
+    ...(observed === null ? {} : { committed: observed.committed }),
   });
   // Made before the dispatcher and the sessions that it asks and delivers to.
   const reservations = new SlotReservations(
     storage,
     { idle: (namespace) => dispatcher.idle(namespace) },
     {
-      deliver: (session, tasks) => workers.deliver(session, tasks),
+      deliver: handOver,
       giveBack: (tasks) => workers.giveBack(tasks.map(({ live }) => live)),
       lost: (sessions) => {
         lostClaims.add(sessions);
@@ -218,7 +225,8 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     maxWaiting: MOST_WAITING_REPORTS,
   };
   const writes = new Batcher<Decision, boolean>(clock, writeLimits, (decisions) => storage.applyDecisions(decisions));
-  const reports = new Reports(clock, storage, writes, announcements, config.limits.payloadBytes, failed);
+  const desk = new Reports(clock, storage, writes, announcements, config.limits.payloadBytes, failed);
+  const reports = observed?.reports(desk) ?? desk;
   const progress = new ProgressBoard(clock, storage, (taskIds) => {
     for (const taskId of taskIds) watch.progressed(taskId);
   });
@@ -229,7 +237,7 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
     clock,
     storage,
     config.scheduling,
-    (session, tasks) => workers.deliver(session, tasks),
+    handOver,
     (tasks) => workers.giveBack(tasks.map(({ live }) => live)),
     (sessions) => {
       lostClaims.add(sessions);
@@ -247,10 +255,11 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
       announcements.committed(before, answer);
     },
     alone: (alone) => {
+      observed?.upkeepTicked();
       announcements.alone = alone;
     },
     removed: (count) => {
-      removedTasks.add(count);
+      observed?.removed(count);
       log.info({ count }, "finished tasks removed by retention");
     },
     failed,
@@ -258,6 +267,7 @@ function wire(config: Config, clock: Clock, storage: Storage, serverId: string, 
   const start = (): void => {
     workers.start(dispatcher);
     storage.onHint((hint) => {
+      observed?.hinted(hint);
       heed(hint, dispatcher, watch, workers, failed);
     });
     upkeep.start();

@@ -13,8 +13,9 @@ import type {
   UntypedHandleCall,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { status } from "@grpc/grpc-js";
 import { leftUntilMs } from "../clock.js";
-import type { TraceContext } from "../domain/new-task.js";
+import type { TraceContext } from "../domain/task.js";
 import type { Caller } from "../storage/turnstile.js";
 import type { Log } from "../telemetry/log.js";
 import { refusalOf, refuse, toServiceError } from "./status.js";
@@ -30,6 +31,20 @@ export interface CallContext extends Caller {
   readonly traceContext: TraceContext | null;
   /** Calls back once when the caller goes. */
   readonly onGone: (callback: () => void) => void;
+}
+
+/** A unary call that somebody hears of. */
+export interface ObservedCall {
+  /** What its handler is called with. */
+  readonly context: CallContext;
+  /** It was answered, with this gRPC status code. */
+  ended(code: number): void;
+}
+
+/** Hears of unary calls: telemetry. */
+export interface CallObserver {
+  /** A call begins. `carried`: the trace context of the first task that its request has, if there is one. */
+  began(method: string, context: CallContext, carried: TraceContext | null): ObservedCall;
 }
 
 /** A handler of one request with one answer. It throws `RefusedCall` to refuse. */
@@ -80,11 +95,12 @@ export function wrapService<Definition extends object>(
   handlers: Handlers<Definition>,
   log: Log,
   drain: () => void,
+  observer?: CallObserver,
 ): WrappedService {
   const methods = Object.entries(definition) as [string, MethodDefinition<unknown, unknown>][];
   const implementation: UntypedServiceImplementation = {};
   for (const [name, method] of methods) {
-    const handler = wrapHandler(method, (handlers as Readonly<Record<string, unknown>>)[name], log);
+    const handler = wrapHandler(method, (handlers as Readonly<Record<string, unknown>>)[name], log, observer);
     wrapped.add(handler);
     implementation[name] = handler;
   }
@@ -103,25 +119,47 @@ export function safely<T>(deserialize: (bytes: Buffer) => T): (bytes: Buffer) =>
   };
 }
 
-function wrapHandler(method: MethodDefinition<unknown, unknown>, handler: unknown, log: Log): UntypedHandleCall {
+function wrapHandler(
+  method: MethodDefinition<unknown, unknown>,
+  handler: unknown,
+  log: Log,
+  observer: CallObserver | undefined,
+): UntypedHandleCall {
   const missing = async (): Promise<never> =>
     refuse("NOT_IMPLEMENTED", { message: `${method.path} is not implemented by this server yet.` });
   const use = handler ?? missing;
   if (method.requestStream) return bidi(method.path, use as BidiHandler<unknown, unknown>, log);
   if (method.responseStream) return serverStream(method.path, use as ServerStreamHandler<unknown, unknown>, log);
-  return unary(method.path, use as UnaryHandler<unknown, unknown>, log);
+  return unary(method.path, use as UnaryHandler<unknown, unknown>, log, observer);
 }
 
-function unary<Request, Response>(method: string, handler: UnaryHandler<Request, Response>, log: Log): handleUnaryCall<Request, Response> {
+function unary<Request, Response>(
+  method: string,
+  handler: UnaryHandler<Request, Response>,
+  log: Log,
+  observer: CallObserver | undefined,
+): handleUnaryCall<Request, Response> {
   return (call, callback) => {
     const answer = async (): Promise<void> => {
       let response: Response;
+      let observed: ObservedCall | undefined;
+      let trace: TraceContext | null = null;
       try {
-        response = await handler(decoded(call.request), contextOf(call));
+        const request = decoded(call.request);
+        let context = contextOf(call);
+        if (observer !== undefined) {
+          observed = observer.began(method, context, carriedBy(request));
+          context = observed.context;
+        }
+        trace = context.traceContext;
+        response = await handler(request, context);
       } catch (error) {
-        callback(toServiceError(refusalOf(error, log, method)));
+        const refused = toServiceError(refusalOf(error, log, method, trace));
+        observed?.ended(refused.code);
+        callback(refused);
         return;
       }
+      observed?.ended(status.OK);
       callback(null, response);
     };
     answer().catch((error: unknown) => log.error({ err: error, method }, "an answer could not be sent"));
@@ -173,6 +211,17 @@ export function endWithError(
   const refusal = refusalOf(error, log, method);
   // After the end an error event would have no status to send and nobody to read it.
   if (!call.cancelled && !call.writableEnded) call.emit("error", toServiceError(refusal));
+}
+
+/** The trace context of the first task of a submission. */
+function carriedBy(request: unknown): TraceContext | null {
+  const { task, tasks } = request as { readonly task?: CarryingTask; readonly tasks?: readonly CarryingTask[] };
+  const carried = (task ?? tasks?.[0])?.traceContext;
+  return carried === undefined ? null : parseTraceContext(carried);
+}
+
+interface CarryingTask {
+  readonly traceContext?: TraceContext;
 }
 
 function decoded<Request>(request: Request): Request {

@@ -12,7 +12,7 @@ import type { LiveState } from "../domain/task.js";
 import type { ListFilter, PageStart } from "../storage/queries.js";
 import type { ListPage, Storage, TaskReference } from "../storage/storage.js";
 import type { Caller } from "../storage/turnstile.js";
-import type { UnaryHandler } from "./call.js";
+import type { CallContext, UnaryHandler } from "./call.js";
 import { accepted, demandedRevision, readChanged } from "./decided.js";
 import { refuse, refuseViolations } from "./status.js";
 import { parsePayload } from "./validate-payload.js";
@@ -39,7 +39,7 @@ export function proceedTask(parts: ProceedParts): UnaryHandler<ProceedTaskReques
     const { namespace } = context;
     const violations: Violation[] = [];
     const target = parseTarget(request, namespace, violations);
-    const event = parseProceed(request, clock.nowUs(), config.limits.payloadBytes, violations);
+    const event = parseProceed(request, context, clock.nowUs(), config.limits.payloadBytes, violations);
     refuseViolations(violations);
     const reference = "reference" in target ? target.reference : await onlyMatch(storage, namespace, target.filter, context);
     const result = await commands.decide(reference, event, demandedRevision(request.etag), context);
@@ -84,6 +84,7 @@ async function onlyMatch(storage: Storage, namespace: string, filter: ListFilter
 
 function parseProceed(
   request: ProceedTaskRequest,
+  { traceContext }: CallContext,
   nowUs: number,
   maxBytes: number,
   violations: Violation[],
@@ -99,6 +100,7 @@ function parseProceed(
     proceed: {
       note: cleanText(request.note, MAX_NOTE_BYTES),
       proceedUs: nowUs,
+      ...(traceContext === null ? {} : { traceContext }),
       patch,
       runAtUs: parseTimestamp(request.scheduleTime, "schedule_time", violations),
     },

@@ -6,7 +6,7 @@ import type { Config } from "../config.js";
 import type { TaskCommands, TaskWatch } from "../dispatch/dispatch.js";
 import type { Storage } from "../storage/storage.js";
 import type { Log } from "../telemetry/log.js";
-import type { WrappedService } from "./call.js";
+import type { CallObserver, WrappedService } from "./call.js";
 import { wrapService } from "./call.js";
 import { cancelTask } from "./cancel-task.js";
 import { createDraining } from "./draining.js";
@@ -30,6 +30,8 @@ export interface TaskServiceParts {
   readonly clock: Clock;
   readonly config: Config;
   readonly log: Log;
+  /** Hears of each unary call. */
+  readonly observer?: CallObserver;
 }
 
 /** TaskService, ready to be added to a server. */
@@ -58,5 +60,6 @@ export function taskService(parts: TaskServiceParts): WrappedService {
     },
     parts.log,
     draining.begin,
+    parts.observer,
   );
 }

@@ -1,6 +1,6 @@
 // Is this a W3C trace context? An invalid one is ignored, never refused: tracing must not break a call.
 
-import type { TraceContext } from "../domain/new-task.js";
+import type { TraceContext } from "../domain/task.js";
 
 const MAX_TRACESTATE_BYTES = 512;
 const MAX_BAGGAGE_BYTES = 4096;

@@ -12,7 +12,7 @@ import type { ConnectedWorker, UnaryWorkers, WorkerSessions } from "../dispatch/
 import type { Violation } from "../domain/event.js";
 import type { Durability } from "../storage/conditions.js";
 import type { Log } from "../telemetry/log.js";
-import type { BidiHandler, WrappedService } from "./call.js";
+import type { BidiHandler, CallObserver, WrappedService } from "./call.js";
 import { endWithError, MALFORMED, wrapService } from "./call.js";
 import type { Draining } from "./draining.js";
 import { createDraining } from "./draining.js";
@@ -36,6 +36,8 @@ export interface WorkerServiceParts {
   readonly serverVersion?: string;
   /** How well Postgres keeps what it acknowledges, told in each welcome. */
   readonly durability?: () => Durability;
+  /** Hears of each unary call. */
+  readonly observer?: CallObserver;
 }
 
 const HELLO_WAIT_MS = 5_000;
@@ -56,6 +58,7 @@ export function workerService(parts: WorkerServiceParts): WrappedService {
     },
     parts.log,
     draining.begin,
+    parts.observer,
   );
 }
 

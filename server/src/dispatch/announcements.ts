@@ -20,6 +20,8 @@ export interface Listeners {
   changed(taskId: string): void;
   /** A lease was cancelled or taken away; answers whether its worker is connected here. */
   lease(sessionId: string, task: LiveTask, revoked: RevocationReason | null): boolean;
+  /** Anything that `transition` decided was committed: for who counts. */
+  committed?(before: LiveTask, answer: Extract<Answer, { kind: "changed" | "finished" }>): void;
 }
 
 /** Spreads what was committed. */
@@ -48,6 +50,7 @@ export class Announcements {
     const { identity } = before;
     if (answer.kind === "changed" && answer.task.state === "PENDING") this.pending(answer.task);
     this.listeners.changed(identity.id);
+    this.listeners.committed?.(before, answer);
     if (this.isTold) this.taskIds.add(identity.id);
     const holder = before.state === "RUNNING" && !byHolder ? before.lease : null;
     if (holder !== null) this.tellHolder(before, answer, holder.sessionId);

@@ -1,7 +1,7 @@
 // What does a worker hold? Its leases without a final verdict, with this server's copy of each task and the reports that wait
 // for their turn: those of one lease go one after the other, those of different leases side by side.
 
-import type { LiveTask } from "../domain/task.js";
+import type { LiveTask, TraceContext } from "../domain/task.js";
 import type { WorkerReport } from "./messages.js";
 
 /** One held lease. */
@@ -18,6 +18,8 @@ export interface HeldLease {
   /** How many leases its stream had delivered with it, to compare with `leases_received`; 0 for leases of an earlier stream. */
   readonly delivered: number;
   readonly deliveredAtMs: number;
+  /** The trace that its reports belong to; null: none, or one of an earlier stream. */
+  readonly traceContext: TraceContext | null;
 }
 
 /** The leases of one session. */

@@ -4,7 +4,7 @@
 import type { Clock } from "../clock.js";
 import type { Answer, Event, Rejection } from "../domain/event.js";
 import { decodeLeaseToken } from "../domain/lease-token.js";
-import type { LiveTask } from "../domain/task.js";
+import type { LiveTask, TraceContext } from "../domain/task.js";
 import { closedLease, transition } from "../domain/transition.js";
 import { DatabaseFault } from "../storage/faults.js";
 import type { DecideResult, Decision, Storage } from "../storage/storage.js";
@@ -21,12 +21,21 @@ export interface Reported {
   readonly outdated: boolean;
 }
 
+/** Where reports are answered. */
+export interface ReportDesk {
+  /**
+   * Applies one report; the caller sends those of one lease one after the other. `copy`: the task as this server knows it; `trace`: the one
+   * that the lease belongs to.
+   */
+  apply(namespace: string, copy: LiveTask | null, report: WorkerReport, trace: TraceContext | null): Promise<Reported>;
+}
+
 const RETRY_AFTER_US = 1_000_000;
 
 type ReportEvent = Extract<Event, { kind: "reported" }>;
 
 /** Applies reports. */
-export class Reports {
+export class Reports implements ReportDesk {
   constructor(
     private readonly clock: Clock,
     private readonly storage: Pick<Storage, "decide">,
@@ -36,7 +45,7 @@ export class Reports {
     private readonly failed: (error: unknown) => void,
   ) {}
 
-  /** Applies one report; the caller sends those of one lease one after the other. `copy`: the task as this server knows it. */
+  /** As its desk says. */
   async apply(namespace: string, copy: LiveTask | null, report: WorkerReport): Promise<Reported> {
     const name = decodeLeaseToken(report.leaseToken);
     if (name === null) return over(verdict(report, "LEASE_LOST"));

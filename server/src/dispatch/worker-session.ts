@@ -4,7 +4,7 @@
 import type { Clock } from "../clock.js";
 import { encodeLeaseToken } from "../domain/lease-token.js";
 import { SUSPECT_LOSSES } from "../domain/retry.js";
-import type { LiveTask } from "../domain/task.js";
+import type { LiveTask, TraceContext } from "../domain/task.js";
 import type { RevocationReason } from "../domain/event.js";
 import type { LeasedTask, LeasePayloads, OpenSession, SessionSlots } from "../storage/storage.js";
 import { freeSlots, freeSlotsFor, type SlotState } from "./backpressure.js";
@@ -239,7 +239,7 @@ export class WorkerSession {
 
   /** Takes up leases of an earlier stream, as this session's from the start. */
   keep(tasks: readonly LiveTask[]): void {
-    for (const task of tasks) this.hold(task, 0);
+    for (const task of tasks) this.hold(task, 0, null);
   }
 
   /** Sends leases, in order; the caller has checked that there is room. */
@@ -249,13 +249,13 @@ export class WorkerSession {
       this.delivered++;
       const { attemptDeadlineUs } = leased.live;
       const attemptRemainingUs = attemptDeadlineUs === null ? null : Math.max(attemptDeadlineUs - nowUs, 0);
-      return { token: this.hold(leased.live, this.delivered), leased, payloads, attemptRemainingUs };
+      return { token: this.hold(leased.live, this.delivered, leased.traceContext), leased, payloads, attemptRemainingUs };
     });
     this.unread.delivered(this.delivered, this.around.clock.monotonicMs());
     if (!this.send({ leases: outgoing })) this.blocked = true;
   }
 
-  private hold(task: LiveTask, delivered: number): string {
+  private hold(task: LiveTask, delivered: number, traceContext: TraceContext | null): string {
     const token = encodeLeaseToken(task.identity.id, task.lease?.nonce ?? "");
     const deliveredAtMs = this.around.clock.monotonicMs();
     this.held.add({
@@ -268,6 +268,7 @@ export class WorkerSession {
       busy: false,
       delivered,
       deliveredAtMs,
+      traceContext,
     });
     return token;
   }

@@ -12,7 +12,7 @@ import type { ConnectedWorker, WorkerSessions } from "./dispatch.js";
 import type { Dispatcher } from "./dispatcher.js";
 import type { StreamEnd, Verdict, Welcome, WorkerHello, WorkerReport, WorkerStream } from "./messages.js";
 import type { ProgressBoard } from "./progress-board.js";
-import type { Reports } from "./reports.js";
+import type { ReportDesk } from "./reports.js";
 import { intervalOf, sessionHello } from "./session-terms.js";
 import type { SessionSurroundings } from "./worker-session.js";
 import { WorkerSession } from "./worker-session.js";
@@ -46,7 +46,7 @@ export class ConnectedWorkers implements WorkerSessions {
     private readonly clock: Clock,
     private readonly storage: Storage,
     private readonly settings: SessionSettings,
-    private readonly reports: Reports,
+    private readonly reports: ReportDesk,
     private readonly announcements: Announcements,
     private readonly progress: ProgressBoard,
     private readonly failed: (error: unknown) => void,
@@ -127,7 +127,12 @@ export class ConnectedWorkers implements WorkerSessions {
     lease: Parameters<SessionSurroundings["report"]>[1],
     report: WorkerReport,
   ): Promise<void> {
-    const { verdict, task, outdated } = await this.reports.apply(session.namespace, lease?.copy ?? null, report);
+    const { verdict, task, outdated } = await this.reports.apply(
+      session.namespace,
+      lease?.copy ?? null,
+      report,
+      lease?.traceContext ?? null,
+    );
     if (lease === null) session.answer(verdict);
     else session.settled(lease, verdict, task, outdated);
   }
@@ -135,7 +140,7 @@ export class ConnectedWorkers implements WorkerSessions {
   async report(namespace: string, reports: readonly WorkerReport[]): Promise<Verdict[]> {
     const verdicts: Verdict[] = [];
     // One after the other: several may be of one lease, and their order counts.
-    for (const report of reports) verdicts.push((await this.reports.apply(namespace, null, report)).verdict);
+    for (const report of reports) verdicts.push((await this.reports.apply(namespace, null, report, null)).verdict);
     return verdicts;
   }
 

@@ -1,13 +1,6 @@
 // What does a submission become? The task as it is stored first, with everything that was left out filled in.
 
-import type { Deadlines, LiveTask, Payload, RetryPolicy } from "./task.js";
-
-/** W3C trace context of whoever set the task going; empty strings where there is none. */
-export interface TraceContext {
-  readonly traceparent: string;
-  readonly tracestate: string;
-  readonly baggage: string;
-}
+import type { Deadlines, LiveTask, Payload, RetryPolicy, TraceContext } from "./task.js";
 
 /** What happens when the key of a submission is taken. */
 export type KeyConflictPolicy = "RETURN_EXISTING" | "REJECT" | "REPLACE_PENDING";

@@ -72,7 +72,11 @@ export function remember(record: ProceedRecord, proceed: Proceed): ProceedRecord
 
 /** What the next attempt is told of, with these as the latest. */
 export function toTell(record: ProceedRecord, proceeds: readonly Proceed[]): ProceedRecord["consumed"] {
-  return [...record.consumed, ...proceeds.map(({ note, proceedUs }) => ({ note, proceedUs }))].slice(-MAX_TOLD);
+  const told = proceeds.map(({ note, proceedUs, traceContext }) => ({
+    ...{ note, proceedUs },
+    ...(traceContext === undefined ? {} : { traceContext }),
+  }));
+  return [...record.consumed, ...told].slice(-MAX_TOLD);
 }
 
 /** Keeps the answer of a request id, the last 32 of them. */

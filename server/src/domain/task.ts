@@ -98,9 +98,18 @@ export interface CancelRequest {
   readonly deadlineUs: number;
 }
 
+/** W3C trace context of whoever set a task going; empty strings where there is none. */
+export interface TraceContext {
+  readonly traceparent: string;
+  readonly tracestate: string;
+  readonly baggage: string;
+}
+
 /** One proceed: who called says why, and what changes. */
 export interface Proceed {
   readonly note: string;
+  /** Trace context of the call; left out: there was none. */
+  readonly traceContext?: TraceContext;
   readonly proceedUs: number;
   /** RFC 7396 patch, or null to keep the execution metadata. */
   readonly patch: Payload | null;
@@ -116,11 +125,14 @@ export interface AnsweredRequest {
   readonly result: "APPLIED" | "REMEMBERED";
 }
 
+/** What a handler is told of a proceed, and the trace context that its run belongs to. */
+export type ToldProceed = Pick<Proceed, "note" | "proceedUs" | "traceContext">;
+
 /** What proceeds did to a task: those that wait for a suspension, those the next lease tells its handler. */
 export interface ProceedRecord {
   readonly remembered: readonly Proceed[];
   /** Consumed by the last resumption; told with each lease until the handler checkpoints or ends. */
-  readonly consumed: readonly { readonly note: string; readonly proceedUs: number }[];
+  readonly consumed: readonly ToldProceed[];
   /** Patches that could not be applied, for the handler. */
   readonly unapplied: readonly Payload[];
   /** The last 32 answered request ids. */

@@ -4,7 +4,7 @@ import { UnfitDatabase } from "./conditions.js";
 import type { Storage } from "./storage.js";
 
 /** Goes on whatever the database is like. */
-const ALWAYS: readonly (string | symbol)[] = ["onHint", "close", "health"] satisfies (keyof Storage)[];
+const ALWAYS: readonly (string | symbol)[] = ["onHint", "close", "health", "listening"] satisfies (keyof Storage)[];
 
 /** The same storage, whose operations fail with an `UnfitDatabase` for as long as there are problems. */
 export function gatedStorage(storage: Storage, problems: () => readonly string[]): Storage {

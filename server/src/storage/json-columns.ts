@@ -2,7 +2,7 @@
 
 import { DEFAULT_RETRY_POLICY } from "../domain/retry.js";
 import type { Payload, ProceedRecord, RetryPolicy, TaskError } from "../domain/task.js";
-import type { TraceContext } from "../domain/new-task.js";
+import type { TraceContext } from "../domain/task.js";
 
 interface StoredPayload {
   readonly data: string;

@@ -9,6 +9,7 @@ import type { NewTask } from "../domain/new-task.js";
 import { conflictReason } from "../domain/new-task.js";
 import { shardOf } from "../domain/shard.js";
 import { applyDecisions, applyStatements } from "./apply-decisions.js";
+import { censusStatements, readCensus } from "./census.js";
 import { CONNECTION_TRAITS } from "./conditions.js";
 import type { Reachability, TransactionPool } from "./connections.js";
 import { clientConfig, Lane } from "./connections.js";
@@ -77,6 +78,9 @@ export async function openStorage(settings: StorageSettings, clock: Clock): Prom
     ...readOperations(parts),
     notify: hints.notify,
     onHint: hints.onHint,
+    get listening() {
+      return hints.listening();
+    },
     get health() {
       const silentMs = reached.silentMs();
       return { available: silentMs < 2000, unavailableSinceMs: silentMs < 2000 ? null : silentMs };
@@ -123,6 +127,7 @@ function buildStatements(schema: string) {
     ...watchStatements(build),
     ...eventStatements(build),
     ...surroundingStatements(build),
+    ...censusStatements(build),
     traits: build("traits", `SELECT ${CONNECTION_TRAITS}`),
   };
 }
@@ -239,7 +244,8 @@ function sessionOperations({ settings, clock, lanes, pools, statements, observe 
   };
 }
 
-type UpkeepOperations = "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks" | "sweepProgress";
+type UpkeepOperations =
+  "census" | "tickUpkeep" | "endExpiredSessions" | "orphanedLeases" | "overdueTasks" | "removeExpiredTasks" | "sweepProgress";
 
 function upkeepOperations({ settings, pools, statements, observe }: Parts): Pick<Storage, UpkeepOperations> {
   const pool = pools.upkeep;
@@ -255,6 +261,7 @@ function upkeepOperations({ settings, pools, statements, observe }: Parts): Pick
     overdueTasks: (most) => overdueTasks(pool, statements, SHARD, most),
     removeExpiredTasks: (retentionUs, most) => removeExpiredTasks(pool, statements, SHARD, "default", retentionUs, most),
     sweepProgress: (most) => sweepProgress(pool, statements, SHARD, most),
+    census: () => readCensus(pool, statements, SHARD),
   };
 }
 
@@ -292,7 +299,12 @@ function readOperations({ lanes, pools, reader, statements }: Parts): Pick<Stora
   };
 }
 
-function hintOperations({ settings, clock, lanes, statements }: Parts): Pick<Storage, "notify" | "onHint"> & { close(): Promise<void> } {
+function hintOperations({
+  settings,
+  clock,
+  lanes,
+  statements,
+}: Parts): Pick<Storage, "notify" | "onHint"> & { listening(): boolean; close(): Promise<void> } {
   const listeners: ((hint: Hint | null) => void)[] = [];
   const channel = channelOf(settings.schema);
   const listenConfig = clientConfig({ ...settings, url: settings.listenUrl }, "leasehold wakeups");
@@ -308,6 +320,7 @@ function hintOperations({ settings, clock, lanes, statements }: Parts): Pick<Sto
       listeners.push(callback);
       if (listeners.length === 1) listener.start();
     },
+    listening: () => listener.listening,
     close: () => listener.close(),
   };
 }

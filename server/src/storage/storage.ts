@@ -3,8 +3,18 @@
 
 import type { Answer, Event, RevocationReason } from "../domain/event.js";
 import type { Reopening } from "../domain/reopen.js";
-import type { Conflict, NewTask, TraceContext } from "../domain/new-task.js";
-import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState } from "../domain/task.js";
+import type { Conflict, NewTask } from "../domain/new-task.js";
+import type {
+  FinalState,
+  FinishReason,
+  LastOutcome,
+  LiveState,
+  LiveTask,
+  Payload,
+  TaskError,
+  TaskState,
+  TraceContext,
+} from "../domain/task.js";
 import type { EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
 import type { Caller } from "./turnstile.js";
 
@@ -278,6 +288,15 @@ export interface UpkeepTick {
   readonly alone: boolean;
 }
 
+/** How much of everything there is. */
+export interface Census {
+  /** Unfinished tasks; `oldestDueS`: how long the oldest due one of a PENDING group waits, in seconds. */
+  readonly groups: readonly { readonly queue: string; readonly state: LiveState; readonly count: number; readonly oldestDueS: number }[];
+  readonly sessions: number;
+  /** Of living sessions. */
+  readonly slots: number;
+}
+
 /**
  * The whole conversation with Postgres. Operations of a `caller` fail with a fault of kind `overloaded`, and nothing is done, where he would wait
  * too long; without one they wait.
@@ -354,6 +373,11 @@ export interface Storage {
   /** Calls back with every hint of another server, and with null after a gap in which hints may have been lost. */
   onHint(callback: (hint: Hint | null) => void): void;
 
+  /** Counts over all unfinished tasks: as long as that takes, so seldom. */
+  census(): Promise<Census>;
+
+  /** Whether hints of other servers are heard. */
+  readonly listening: boolean;
   /** Whether Postgres answered within the last moments. */
   readonly health: { readonly available: boolean; readonly unavailableSinceMs: number | null };
   close(): Promise<void>;

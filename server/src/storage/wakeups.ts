@@ -92,6 +92,7 @@ export class HintListener {
   private timer: Timer | null = null;
   private retryMs = FIRST_RETRY_MS;
   private closed = false;
+  private heardLast: pg.Client | null = null;
 
   constructor(
     private readonly config: pg.ClientConfig,
@@ -104,6 +105,11 @@ export class HintListener {
   /** Begins to listen; a failure is tried again for as long as it takes. */
   start(): void {
     void this.connect();
+  }
+
+  /** Whether its connection stands. */
+  get listening(): boolean {
+    return this.client !== null && this.client === this.heardLast;
   }
 
   async close(): Promise<void> {
@@ -133,6 +139,7 @@ export class HintListener {
       return;
     }
     this.retryMs = FIRST_RETRY_MS;
+    this.heardLast = client;
     // Whatever was said while nobody listened is lost.
     this.heard(null);
     this.probeLater(client);

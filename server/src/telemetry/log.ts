@@ -4,6 +4,7 @@
 // text: 2026-01-31T12:00:00.000Z info  listening address=127.0.0.1:7410
 
 import { pino } from "pino";
+import type { TraceContext } from "../domain/task.js";
 
 /** A log. The message is a constant sentence; what varies is in the fields. */
 export interface Log {
@@ -11,6 +12,12 @@ export interface Log {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+}
+
+/** The fields that tie an entry to a trace; none without one. */
+export function traceFields(trace: TraceContext | null): { readonly trace_id?: string; readonly span_id?: string } {
+  // 00-<32 digits>-<16 digits>-<2 digits>
+  return trace === null ? {} : { trace_id: trace.traceparent.slice(3, 35), span_id: trace.traceparent.slice(36, 52) };
 }
 
 /** Where lines go; each ends with a line feed. */

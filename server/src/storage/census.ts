@@ -1,0 +1,45 @@
+// How much of everything is there? Counted over all unfinished tasks and living sessions, for whoever watches the service from outside.
+
+import { stateOf } from "./live-rows.js";
+import type { Connection, Statement } from "./statement.js";
+import { integer, text } from "./statement.js";
+import type { Census } from "./storage.js";
+
+/** Statements of this file. */
+export interface CensusStatements {
+  readonly censusOfTasks: Statement;
+  readonly censusOfSessions: Statement;
+}
+
+/** Builds the statements of this file for one schema. */
+export function censusStatements(build: (name: string, text: string) => Statement): CensusStatements {
+  return {
+    censusOfTasks: build(
+      "census_of_tasks",
+      `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
+      SELECT l.queue, l.state, count(*),
+        COALESCE(extract(epoch FROM c.now - min(l.run_at) FILTER (WHERE l.state = 0 AND l.run_at <= c.now)), 0)
+      FROM $schema.live_tasks l CROSS JOIN c WHERE l.shard = $1 GROUP BY l.queue, l.state, c.now`,
+    ),
+    censusOfSessions: build(
+      "census_of_sessions",
+      `SELECT count(*), COALESCE(sum(s.slots), 0) FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL`,
+    ),
+  };
+}
+
+/** Counts. */
+export async function readCensus(connection: Connection, statements: CensusStatements, shard: number): Promise<Census> {
+  const tasks = await connection.run(statements.censusOfTasks, [shard]);
+  const [sessions] = await connection.run(statements.censusOfSessions, [shard]);
+  return {
+    groups: tasks.map((row) => {
+      const state = stateOf(integer(row, 1));
+      // A live row has no other state.
+      if (state !== "RUNNING" && state !== "SUSPENDED" && state !== "PENDING") throw new TypeError(`a live task is ${state}`);
+      return { queue: text(row, 0), state, count: integer(row, 2), oldestDueS: Number(text(row, 3)) };
+    }),
+    sessions: sessions === undefined ? 0 : integer(sessions, 0),
+    slots: sessions === undefined ? 0 : integer(sessions, 1),
+  };
+}

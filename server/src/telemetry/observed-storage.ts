@@ -1,0 +1,94 @@
+// How long does Postgres take, for what, and on whose behalf? The same storage with its operations measured; the statements know nothing of it.
+
+import { DatabaseFault } from "../storage/faults.js";
+import type { Claim, Claimed, Decision, Storage } from "../storage/storage.js";
+import type { NewTask } from "../domain/new-task.js";
+import { ATTRIBUTES as A } from "./attributes.js";
+import type { Metrics } from "./metrics.js";
+import type { Asked, TaskSpans } from "./task-spans.js";
+import { isSampled } from "./trace-context.js";
+
+/** Not operations, or their own business. */
+const UNSEEN: readonly (string | symbol)[] = ["onHint", "close", "health", "listening"] satisfies (keyof Storage)[];
+/** What each gathered operation is called in `leasehold.batch.size`. */
+const BATCHES: Readonly<Record<string, string>> = {
+  insertTasks: "submissions",
+  applyDecisions: "reports",
+  leaseTasks: "claims",
+  storeBeats: "heartbeats",
+};
+const MS_PER_S = 1_000;
+
+type Operation = (...parameters: unknown[]) => Promise<unknown>;
+
+/** The same storage, measured. */
+export function observedStorage(storage: Storage, metrics: Metrics | null, spans: TaskSpans | null): Storage {
+  const operations = new Map<string | symbol, Operation>();
+  return new Proxy(storage, {
+    get: (target, name) => {
+      const known = operations.get(name);
+      if (known !== undefined) return known;
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== "function" || UNSEEN.includes(name)) return member;
+      const plain: Operation = (...parameters) => Reflect.apply(member, target, parameters) as Promise<unknown>;
+      const observed = observe(String(name), plain, metrics, spans);
+      operations.set(name, observed);
+      return observed;
+    },
+  });
+}
+
+function observe(operation: string, plain: Operation, metrics: Metrics | null, spans: TaskSpans | null): Operation {
+  const attributes = { [A.dbOperation]: operation, [A.dbSystem]: "postgresql" };
+  const batch = BATCHES[operation];
+  const measured = (startMs: number, parameters: readonly unknown[], answer: unknown, fault: string | undefined): void => {
+    const endMs = epochMs();
+    const count = countOf(parameters[0], answer);
+    metrics?.operation.record((endMs - startMs) / MS_PER_S, fault === undefined ? attributes : { ...attributes, [A.errorType]: fault });
+    if (batch !== undefined) metrics?.batch.record(count, { batch });
+    if (spans !== null) trace(spans, { operation, startMs, endMs, count, ...(fault === undefined ? {} : { fault }) }, parameters, answer);
+  };
+  return async (...parameters) => {
+    const startMs = epochMs();
+    try {
+      const answer = await plain(...parameters);
+      measured(startMs, parameters, answer, undefined);
+      return answer;
+    } catch (error) {
+      measured(startMs, parameters, undefined, error instanceof DatabaseFault ? error.kind : "unexpected");
+      throw error;
+    }
+  };
+}
+
+function trace(spans: TaskSpans, asked: Asked, parameters: readonly unknown[], answer: unknown): void {
+  switch (asked.operation) {
+    case "insertTasks": {
+      const contexts = (parameters[0] as readonly NewTask[]).map(({ submission }) => submission.traceContext);
+      spans.asked(asked, contexts.filter(isSampled));
+      return;
+    }
+    case "leaseTasks":
+      // The spans of its leases begin when these are handed over.
+      if (answer !== undefined) spans.claimed((answer as Claimed).leased, asked);
+      return;
+    case "applyDecisions":
+      spans.asked(asked, spans.ofReports((parameters[0] as readonly Decision[]).map(({ before }) => before)));
+      return;
+    default:
+      for (const parameter of parameters) {
+        const span = typeof parameter === "object" && parameter !== null ? spans.ofCaller(parameter) : undefined;
+        if (span !== undefined) spans.asked(asked, [span]);
+      }
+  }
+}
+
+function countOf(first: unknown, answer: unknown): number {
+  if (Array.isArray(first)) return first.length;
+  const claim = first as Partial<Claim> | undefined;
+  return claim?.slots !== undefined && answer !== undefined ? (answer as Claimed).leased.length : 1;
+}
+
+function epochMs(): number {
+  return performance.timeOrigin + performance.now();
+}

@@ -1,0 +1,81 @@
+// Is telemetry wanted, and where does it go? The standard OTEL_* variables say; where none does, OpenTelemetry's SDK is not even loaded.
+
+import { type ContextManager, ROOT_CONTEXT } from "@opentelemetry/api";
+import type { Sampler } from "./link-sampler.js";
+import { linkSampler } from "./link-sampler.js";
+import type { Log } from "./log.js";
+
+/** Telemetry of this process, as far as it is wanted. */
+export interface Telemetry {
+  /** Whether spans go anywhere. */
+  readonly tracing: boolean;
+  /** Whether metrics go anywhere. */
+  readonly metering: boolean;
+  /** Sends what waits, for two seconds at most: whoever stops must not hang on a collector. */
+  stop(): Promise<void>;
+}
+
+/** Environment variables. */
+type Variables = Record<string, string | undefined>;
+
+const SHUTDOWN_LIMIT_MS = 2_000;
+/** Spans that may wait for the collector; the SDK's own 2,048 last for a tenth of a second under load. */
+const QUEUED_SPANS = "16384";
+/** Largest batch of spans; one request at a time goes out, so larger ones keep up better. */
+const BATCH_SPANS = "2048";
+
+/** Nothing is active: every span is told its parent. */
+const NO_CONTEXTS: ContextManager = {
+  active: () => ROOT_CONTEXT,
+  with: (_context, call, thisArgument, ...parameters) => call.apply(thisArgument, parameters),
+  bind: (_context, target) => target,
+  enable: () => NO_CONTEXTS,
+  disable: () => NO_CONTEXTS,
+};
+
+/** No telemetry. */
+export const NO_TELEMETRY: Telemetry = { tracing: false, metering: false, stop: () => Promise.resolve() };
+
+/** What the variables ask for. A signal is wanted when its exporter, or the endpoint of all or of its own, is set. */
+export function wanted(env: Variables): { readonly tracing: boolean; readonly metering: boolean } {
+  if (env["OTEL_SDK_DISABLED"]?.trim().toLowerCase() === "true") return { tracing: false, metering: false };
+  return { tracing: isWanted(env, "TRACES"), metering: isWanted(env, "METRICS") };
+}
+
+function isWanted(env: Variables, signal: string): boolean {
+  const exporter = env[`OTEL_${signal}_EXPORTER`]?.trim() ?? "";
+  if (exporter !== "") return !exporter.split(",").includes("none");
+  return [env["OTEL_EXPORTER_OTLP_ENDPOINT"], env[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`]].some((endpoint) => (endpoint ?? "") !== "");
+}
+
+/** Loads and starts the SDK if it is wanted. Call it before any tracer or meter is made. A second call in one process starts nothing. */
+export async function startTelemetry(version: string, log: Log, env: Variables = process.env): Promise<Telemetry> {
+  const { tracing, metering } = wanted(env);
+  if (!tracing && !metering) return NO_TELEMETRY;
+  // The SDK counts what it exported and what it had to drop, if asked to.
+  env["OTEL_NODE_EXPERIMENTAL_SDK_METRICS"] ??= "true";
+  env["OTEL_BSP_MAX_QUEUE_SIZE"] ??= QUEUED_SPANS;
+  env["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] ??= BATCH_SPANS;
+  env["OTEL_SERVICE_NAME"] ??= "leasehold";
+  const { NodeSDK, resources, tracing: traces } = await import("@opentelemetry/sdk-node");
+  const sampler = linkSampler(env, traces);
+  const sdk = new NodeSDK({
+    resource: resources.defaultResource().merge(resources.resourceFromAttributes({ "service.version": version })),
+    // Its asynchronous hooks would cost more than all spans: contexts are passed by hand.
+    contextManager: NO_CONTEXTS,
+    logRecordProcessors: [],
+    ...(sampler === null ? {} : { sampler: sampler satisfies Sampler }),
+    ...(tracing ? {} : { spanProcessors: [] }),
+    ...(metering ? {} : { metricReaders: [] }),
+  });
+  sdk.start();
+  log.info({ tracing, metering }, "telemetry started");
+  const stop = async (): Promise<void> => {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, SHUTDOWN_LIMIT_MS)));
+    const sent = sdk.shutdown().catch((error: unknown) => log.warn({ err: error }, "telemetry could not be sent"));
+    await Promise.race([sent, late]);
+    clearTimeout(timer);
+  };
+  return { tracing, metering, stop };
+}
