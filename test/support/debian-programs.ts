@@ -30,7 +30,8 @@ export async function debianProgram({ packages, program }: DebianProgram): Promi
   const folder = join(CACHE, packages.join("-"));
   if (!existsSync(folder)) await fetchInto(folder, packages);
   const path = join(folder, program);
-  if (!existsSync(path)) throw new Error(`${packages.join(", ")} came without ${program}: remove ${folder} and look what is in the package`);
+  if (!existsSync(path))
+    throw new Error(`${packages.join(", ")} came without ${program}: remove ${folder} and look what is in the package`);
   const libraries = (await readdir(join(folder, "usr/lib")).catch(() => [])).filter((name) => name.endsWith("-linux-gnu"));
   return { path, env: { LD_LIBRARY_PATH: libraries.map((name) => join(folder, "usr/lib", name)).join(":") } };
 }
