@@ -1,11 +1,14 @@
 // Do dashboard and alerts ask for what servers tell? Each expression is put to a real Prometheus that scrapes two servers under a small load.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { dashboardExpressions, documentedMetrics, metricsIn, observabilityFolder } from "../support/observability.js";
 import { freePort, promtool, startPrometheus, type Prometheus } from "../support/prometheus.js";
 import { eventually, test, type Scene } from "../support/scene.js";
 import { count, quick } from "./programs/tasks.js";
+
+// Two servers, a worker and Prometheus start one after another, after it was fetched.
+vi.setConfig({ testTimeout: 150_000 });
 
 const RULES = join(observabilityFolder, "alerts.yml");
 /** Panels that show nothing while all is well. */
@@ -18,7 +21,7 @@ const EMPTY_WHEN_WELL = [
   "Refused because of overload",
 ];
 /** Metrics that have no series while all is well: nothing of their kind was counted. */
-const UNCOUNTED_WHEN_WELL = ["leasehold_leases_lost_total", "leasehold_tasks_retried_total", "leasehold_telemetry_spans_total"];
+const UNCOUNTED_WHEN_WELL = ["leasehold_leases_lost_total", "leasehold_tasks_retried_total", "leasehold_telemetry_spans_total", "leasehold_retention_removed_tasks_total"];
 
 /** A server whose metrics can be scraped at the address that is answered. */
 async function observedServer(scene: Scene): Promise<{ address: string; metrics: string }> {

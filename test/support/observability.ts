@@ -52,11 +52,11 @@ export function documentedMetrics(): Set<string> {
   return new Set(rows.flatMap((line) => prometheusNames(line)));
 }
 
-// A row may name several: `nodejs.eventloop.delay.p50`, `.p99`. Units and kinds become suffixes.
+// A row may name several: `nodejs.eventloop.delay.p50`, `.p99`. Counters get a suffix; units, unlike elsewhere, none.
 function prometheusNames(line: string): string[] {
   const cells = line.split("|").map((cell) => cell.trim());
   const names = [...(cells[1] ?? "").matchAll(/`([a-z.0-9_]+)`/g)].map(([, name = ""]) => name);
   const [first = ""] = names;
   const whole = names.map((name) => (name.startsWith(".") ? first.slice(0, first.lastIndexOf(".")) + name : name));
-  return whole.map((name) => name.replaceAll(".", "_")).flatMap((name) => [name, `${name}_seconds`, `${name}_total`]);
+  return whole.map((name) => name.replaceAll(".", "_")).flatMap((name) => [name, `${name}_total`]);
 }
