@@ -21,7 +21,12 @@ const EMPTY_WHEN_WELL = [
   "Refused because of overload",
 ];
 /** Metrics that have no series while all is well: nothing of their kind was counted. */
-const UNCOUNTED_WHEN_WELL = ["leasehold_leases_lost_total", "leasehold_tasks_retried_total", "leasehold_telemetry_spans_total", "leasehold_retention_removed_tasks_total"];
+const UNCOUNTED_WHEN_WELL = [
+  "leasehold_leases_lost_total",
+  "leasehold_tasks_retried_total",
+  "leasehold_telemetry_spans_total",
+  "leasehold_retention_removed_tasks_total",
+];
 
 /** A server whose metrics can be scraped at the address that is answered. */
 async function observedServer(scene: Scene): Promise<{ address: string; metrics: string }> {
