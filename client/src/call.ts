@@ -6,6 +6,7 @@ import { setMaxListeners } from "node:events";
 import { type Clock, sleep } from "./clock.js";
 import { type DurationInput, requireDurationMs } from "./duration.js";
 import { LeaseholdError } from "./errors.js";
+import { traceHeaders } from "./tracing.js";
 import type { Transport, UnaryMethod } from "./transport.js";
 
 /** Options of every call. */
@@ -105,11 +106,12 @@ export async function callWithin<Request, Response>(
   method: UnaryMethod<Request, Response>,
   request: Request,
 ): Promise<Response> {
+  const headers = traceHeaders();
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await within(
         scope,
-        transport.unary(method, request, { deadlineMs: scope.remainingMs(), signal: scope.signal, attempt: attempt + 1 }),
+        transport.unary(method, request, { headers, deadlineMs: scope.remainingMs(), signal: scope.signal, attempt: attempt + 1 }),
       );
     } catch (thrown) {
       const error = LeaseholdError.from(thrown);

@@ -33,6 +33,7 @@ import {
   type TaskReferenceInput,
 } from "./task-list.js";
 import type { RetryOptions } from "./task-options.js";
+import { traceSubmissions } from "./tracing.js";
 import type { Transport } from "./transport.js";
 
 /** Options of `createClient`. What is left out comes from the environment. */
@@ -219,7 +220,7 @@ async function submit<Task extends TaskDefinition>(
     return submittedTask(
       connection,
       task,
-      await connection.submissions.submit(newTask, scope),
+      await traceSubmissions([newTask], () => connection.submissions.submit(newTask, scope)),
       options.id === undefined ? newTask.taskId : undefined,
     );
   } finally {
@@ -265,7 +266,7 @@ async function submitMany<Task extends TaskDefinition>(
   );
   if (violations.length > 0) throw invalid(violations, { taskName: task.name });
   const request = { tasks: tasks.filter((one) => one !== undefined), atomic: true };
-  const { results } = await callOnce(connection, options, TaskServiceService.submitTasks, request);
+  const { results } = await traceSubmissions(request.tasks, () => callOnce(connection, options, TaskServiceService.submitTasks, request));
   return request.tasks.map((sent, index) => {
     const result = results[index];
     if (result?.task === undefined)

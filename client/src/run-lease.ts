@@ -17,6 +17,7 @@ import { cancelOutcome, failOutcome, type HandlerOutcome, isHandlerOutcome, susp
 import type { Payloads, Written } from "./payload.js";
 import { parseWithSchema, type Schema } from "./schema.js";
 import { errorFromStatus } from "./status.js";
+import { type AttemptSpan, traceAttempt } from "./tracing.js";
 import { cutText, taskError, taskErrorFrom } from "./task-error.js";
 import { readFailure } from "./task-failure.js";
 import { pendingReasonName } from "./task-snapshot.js";
@@ -27,6 +28,8 @@ export interface RunSurroundings {
   readonly payloads: Payloads;
   readonly keeper: LeaseKeeper;
   readonly log: Logger;
+  /** The worker's name, for traces. */
+  readonly workerName: string;
   /** Around the handler. */
   readonly middleware: readonly Middleware[];
   /** Whether the worker is shutting down. */
@@ -60,6 +63,7 @@ export class LeaseRun {
   readonly #controller = new AbortController();
   readonly #log: Logger;
   readonly #deadline: Timer | undefined;
+  readonly #span: AttemptSpan;
   #reported = false;
   #executing = true;
   #current: unknown;
@@ -73,6 +77,7 @@ export class LeaseRun {
     private readonly around: RunSurroundings,
   ) {
     this.startedMs = around.clock.monotonic();
+    this.#span = traceAttempt(lease, around.workerName);
     this.#version = lease.executionMetadataVersion;
     // A handler may have any number of requests under way that end with it.
     setMaxListeners(0, this.#controller.signal);
@@ -92,6 +97,7 @@ export class LeaseRun {
   stop(reason: StopReason): void {
     if (this.stops.some(({ kind }) => kind === reason.kind)) return;
     this.stops.push(reason);
+    this.#span.stopped(reason.kind);
     const { taskId, name } = this.lease;
     const message = `the handler is to stop: ${reason.kind.replaceAll("_", " ")}`;
     this.#controller.abort(new LeaseholdError({ code: "STOPPED", message, stop: reason, taskId, taskName: name }));
@@ -108,6 +114,7 @@ export class LeaseRun {
     this.#deadline?.cancel();
     await this.#queue;
     if (body !== undefined && !this.#reported) this.#report(body);
+    this.#span.ended(...outcomeOf(body));
   }
 
   async #execute(): Promise<ReportBody | undefined> {
@@ -117,9 +124,11 @@ export class LeaseRun {
     if (this.#controller.signal.aborted) return this.#thrown(this.#controller.signal.reason);
     let returned: unknown;
     try {
-      returned = await runWithMiddleware(this.around.middleware, this.handler.task, context.context, () =>
-        // Parsed by this handler's own definition a moment ago; a list of handlers of many definitions cannot say so.
-        this.handler.run(context.context as never),
+      returned = await this.#span.run(() =>
+        runWithMiddleware(this.around.middleware, this.handler.task, context.context, () =>
+          // Parsed by this handler's own definition a moment ago; a list of handlers of many definitions cannot say so.
+          this.handler.run(context.context as never),
+        ),
       );
     } catch (error) {
       return this.#thrown(error);
@@ -239,6 +248,7 @@ export class LeaseRun {
     if (verdict.code === VerdictCode.INVALID) throw verdictError(verdict, taskId, name);
     this.#current = value;
     if (verdict.executionMetadataVersion > this.#version) this.#version = verdict.executionMetadataVersion;
+    this.#span.checkpointed(this.#version);
   }
 
   #progress({ done, total, message }: ProgressInput): void {
@@ -346,6 +356,11 @@ export class LeaseRun {
       (error: unknown) => this.#log.warn(`the outcome was not recorded: ${LeaseholdError.from(error).message}`),
     );
   }
+}
+
+/** What the span of an attempt says of its report: the kind, and the code of a failure. */
+function outcomeOf(body: ReportBody | undefined): [outcome: string | undefined, errorCode: string | undefined] {
+  return [body && Object.keys(body)[0], body !== undefined && "fail" in body ? body.fail?.error?.code : undefined];
 }
 
 function verdictError(verdict: Verdict, taskId: string, taskName: string): LeaseholdError {

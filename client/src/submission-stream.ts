@@ -8,6 +8,7 @@ import type { TaskDefinition } from "./define-task.js";
 import { LeaseholdError } from "./errors.js";
 import { newTaskFrom, type SubmitItem } from "./new-task.js";
 import { submittedTask, type SubmittedTask } from "./task-handle.js";
+import { traceSubmissions } from "./tracing.js";
 
 /** What became of one item of `submitStream`. */
 export type SubmittedItem<Task extends TaskDefinition = TaskDefinition> =
@@ -87,7 +88,7 @@ async function submitBatch<Task extends TaskDefinition>(
         const index = first + at;
         if (LeaseholdError.is(newTask)) return { index, error: newTask };
         try {
-          const submitted = await connection.submissions.submit(newTask, scope);
+          const submitted = await traceSubmissions([newTask], () => connection.submissions.submit(newTask, scope), items.length);
           return { index, task: submittedTask(connection, task, submitted, items[at]?.id === undefined ? newTask.taskId : undefined) };
         } catch (error) {
           return { index, error: LeaseholdError.from(error) };

@@ -249,6 +249,7 @@ class LeaseWorker implements Worker {
       payloads: this.options.client["~connection"].payloads,
       keeper: this.#keeper,
       log: this.#log,
+      workerName: this.checked.name,
       middleware: this.options.middleware ?? [],
       draining: () => this.#draining !== undefined,
       progress: (leaseToken, { done, total, message }) =>

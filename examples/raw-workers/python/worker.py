@@ -25,6 +25,7 @@ import grpc
 # Stubs elsewhere, in PYTHONPATH, come first.
 sys.path.append(str(Path(__file__).with_name("generated")))
 
+from tracing import traced
 from leasehold.v1 import task_pb2, worker_service_pb2 as pb, worker_service_pb2_grpc
 
 LOST, LATER = pb.VERDICT_CODE_LEASE_LOST, pb.VERDICT_CODE_RETRY_LATER
@@ -195,7 +196,8 @@ async def main():
         "handlers": [{"task_name": name} for name in HANDLERS],
         "connection": 0,
     }
-    await work(hello, HANDLERS, itertools.cycle(servers))
+    handlers = {name: traced(handler) for name, handler in HANDLERS.items()}
+    await work(hello, handlers, itertools.cycle(servers))
     for channel in channels:
         await channel.close()
 

@@ -164,6 +164,7 @@ export function toLease({ token, leased, payloads, attemptRemainingUs }: Outgoin
     traceContext: traceContext ?? undefined,
     key: identity.key ?? "",
     createTime: toTimestamp(identity.createTimeUs),
+    traceLinks: leased.traceLinks === undefined ? [] : [...leased.traceLinks],
   };
 }
 

@@ -78,6 +78,8 @@ export interface LeasedTask {
   readonly live: LiveTask;
   readonly labels: ReadonlyMap<string, string>;
   readonly traceContext: TraceContext | null;
+  /** What it goes back to in other traces; left out: nothing. */
+  readonly traceLinks?: readonly TraceContext[];
   /** Null where it is larger than what comes with a claim; `readPayloads` brings it. */
   readonly metadata: Payload | null;
   /** Null where there is none, or where it is too large to come with a claim. */

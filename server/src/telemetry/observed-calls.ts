@@ -29,7 +29,7 @@ export function callObserver({ spans, counts }: Observers): CallObserver {
   return {
     began: (method, context, carried) => {
       const startMs = performance.now();
-      const begun = spans?.callBegan(method, context, context.traceContext ?? carried);
+      const begun = spans?.callBegan(method, context, carried ?? context.traceContext);
       const observed: CallContext = begun === undefined ? context : { ...context, traceContext: begun.traceContext };
       spans?.sameCall(context, observed);
       return {

@@ -1,7 +1,7 @@
 // How long does Postgres take, for what, and on whose behalf? The same storage with its operations measured; the statements know nothing of it.
 
 import { DatabaseFault } from "../storage/faults.js";
-import type { Claim, Claimed, Decision, Storage } from "../storage/storage.js";
+import type { Claimed, Decision, Storage } from "../storage/storage.js";
 import type { NewTask } from "../domain/new-task.js";
 import { ATTRIBUTES as A } from "./attributes.js";
 import type { Metrics } from "./metrics.js";
@@ -43,21 +43,22 @@ function observe(operation: string, plain: Operation, metrics: Metrics | null, s
   const batch = BATCHES[operation];
   const measured = (startMs: number, parameters: readonly unknown[], answer: unknown, fault: string | undefined): void => {
     const endMs = epochMs();
-    const count = countOf(parameters[0], answer);
+    const count = countOf(operation, parameters[0], answer);
     metrics?.operation.record((endMs - startMs) / MS_PER_S, fault === undefined ? attributes : { ...attributes, [A.errorType]: fault });
     if (batch !== undefined) metrics?.batch.record(count, { batch });
     if (spans !== null) trace(spans, { operation, startMs, endMs, count, ...(fault === undefined ? {} : { fault }) }, parameters, answer);
   };
   return async (...parameters) => {
     const startMs = epochMs();
+    let answer: unknown;
     try {
-      const answer = await plain(...parameters);
-      measured(startMs, parameters, answer, undefined);
-      return answer;
+      answer = await plain(...parameters);
     } catch (error) {
       measured(startMs, parameters, undefined, error instanceof DatabaseFault ? error.kind : "unexpected");
       throw error;
     }
+    measured(startMs, parameters, answer, undefined);
+    return answer;
   };
 }
 
@@ -83,10 +84,10 @@ function trace(spans: TaskSpans, asked: Asked, parameters: readonly unknown[], a
   }
 }
 
-function countOf(first: unknown, answer: unknown): number {
-  if (Array.isArray(first)) return first.length;
-  const claim = first as Partial<Claim> | undefined;
-  return claim?.slots !== undefined && answer !== undefined ? (answer as Claimed).leased.length : 1;
+/** Items of a gathered operation; 1 for any other. */
+function countOf(operation: string, first: unknown, answer: unknown): number {
+  if (operation === "leaseTasks") return answer === undefined ? 0 : (answer as Claimed).leased.length;
+  return operation in BATCHES ? (first as readonly unknown[]).length : 1;
 }
 
 function epochMs(): number {

@@ -62,18 +62,18 @@ export function observing(telemetry: Telemetry, version: string, mostNames: numb
   };
 }
 
-/** The same leases, each with the context of what set its run going, where that is not its submission. */
+/** The same leases, each with the context that its run belongs to and what that goes back to, where it is not its submission's own. */
 export function inTheirTraces(tasks: readonly LeasedTask[], nowUs: number): readonly LeasedTask[] {
-  if (!tasks.some(hasAnother)) return tasks;
+  if (!tasks.some(isAgain)) return tasks;
   return tasks.map((leased) => {
-    if (!hasAnother(leased)) return leased;
+    if (!isAgain(leased)) return leased;
     const { parent, links } = runTrace(leased.live, leased.traceContext, nowUs);
-    // Without spans of the server a worker is told the end of the chain: the latest proceed, else the submission.
-    return { ...leased, traceContext: parent ?? links.at(-1) ?? null };
+    return { ...leased, traceContext: parent, traceLinks: links };
   });
 }
 
-// Nearly all have not: they are handed over as they are.
-function hasAnother({ live }: LeasedTask): boolean {
-  return live.proceeds !== null && live.proceeds.consumed.length > 0;
+// Nearly none is leased for another time, with a trace: the others are handed over as they are.
+function isAgain({ live, traceContext }: LeasedTask): boolean {
+  if (live.pendingReason === "NEW" || live.pendingReason === "SCHEDULED") return false;
+  return traceContext !== null || live.proceeds !== null;
 }

@@ -1,7 +1,6 @@
 // Is telemetry wanted, and where does it go? The standard OTEL_* variables say; where none does, OpenTelemetry's SDK is not even loaded.
 
 import { type ContextManager, ROOT_CONTEXT } from "@opentelemetry/api";
-import type { Sampler } from "./link-sampler.js";
 import { linkSampler } from "./link-sampler.js";
 import type { Log } from "./log.js";
 
@@ -58,13 +57,12 @@ export async function startTelemetry(version: string, log: Log, env: Variables =
   env["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] ??= BATCH_SPANS;
   env["OTEL_SERVICE_NAME"] ??= "leasehold";
   const { NodeSDK, resources, tracing: traces } = await import("@opentelemetry/sdk-node");
-  const sampler = linkSampler(env, traces);
   const sdk = new NodeSDK({
     resource: resources.defaultResource().merge(resources.resourceFromAttributes({ "service.version": version })),
     // Its asynchronous hooks would cost more than all spans: contexts are passed by hand.
     contextManager: NO_CONTEXTS,
     logRecordProcessors: [],
-    ...(sampler === null ? {} : { sampler: sampler satisfies Sampler }),
+    sampler: linkSampler(env, traces),
     ...(tracing ? {} : { spanProcessors: [] }),
     ...(metering ? {} : { metricReaders: [] }),
   });

@@ -535,14 +535,18 @@ export interface Lease {
   attemptDeadlineRemaining:
     | Duration
     | undefined;
-  /** Trace context of whoever set this run going. */
+  /** Trace context that the attempt's span belongs below. Not set where the attempt begins a trace of its own. */
   traceContext:
     | TraceContext
     | undefined;
   /** Key of the task, if any. */
   key: string;
   /** When it was submitted. */
-  createTime: Timestamp | undefined;
+  createTime:
+    | Timestamp
+    | undefined;
+  /** What the attempt's span links to: what the task goes back to, where that is another trace. At most 33. */
+  traceLinks: TraceContext[];
 }
 
 export interface Lease_LabelsEntry {
@@ -3287,6 +3291,7 @@ function createBaseLease(): Lease {
     traceContext: undefined,
     key: "",
     createTime: undefined,
+    traceLinks: [],
   };
 }
 
@@ -3348,6 +3353,9 @@ export const Lease: MessageFns<Lease> = {
     }
     if (message.createTime !== undefined) {
       Timestamp.encode(message.createTime, writer.uint32(138).fork()).join();
+    }
+    for (const v of message.traceLinks) {
+      TraceContext.encode(v!, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -3504,6 +3512,14 @@ export const Lease: MessageFns<Lease> = {
             message.createTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.traceLinks.push(TraceContext.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3588,6 +3604,11 @@ export const Lease: MessageFns<Lease> = {
         : isSet(object.create_time)
         ? fromJsonTimestamp(object.create_time)
         : undefined,
+      traceLinks: globalThis.Array.isArray(object?.traceLinks)
+        ? object.traceLinks.map((e: any) => TraceContext.fromJSON(e))
+        : globalThis.Array.isArray(object?.trace_links)
+        ? object.trace_links.map((e: any) => TraceContext.fromJSON(e))
+        : [],
     };
   },
 
@@ -3650,6 +3671,9 @@ export const Lease: MessageFns<Lease> = {
     if (message.createTime !== undefined) {
       obj.createTime = fromTimestamp(message.createTime).toISOString();
     }
+    if (message.traceLinks?.length) {
+      obj.traceLinks = message.traceLinks.map((e) => TraceContext.toJSON(e));
+    }
     return obj;
   },
 
@@ -3703,6 +3727,7 @@ export const Lease: MessageFns<Lease> = {
     message.createTime = (object.createTime !== undefined && object.createTime !== null)
       ? Timestamp.fromPartial(object.createTime)
       : undefined;
+    message.traceLinks = object.traceLinks?.map((e) => TraceContext.fromPartial(e)) || [];
     return message;
   },
 };
