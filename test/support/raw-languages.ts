@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { environment } from "./child-process.js";
 import { goSources, goWorkerFolder, prepareGo } from "./go.js";
+import { javaSources, prepareJava, unformattedJava } from "./java.js";
 import { preparePython, pythonWorkerFolder } from "./python.js";
 
 /** How a worker is started. */
@@ -70,8 +71,28 @@ const GO: RawLanguage = {
   unformatted: () => said("gofmt", ["-l", goWorkerFolder, join(import.meta.dirname, "go")]),
 };
 
+const JAVA: RawLanguage = {
+  name: "Java",
+  prefix: "java",
+  sources: javaSources,
+  machineryLimit: 70,
+  uncounted: /^\s*(?:\/\/.*|\/?\*.*|import .*)?$/,
+  unforeseen: "NullPointerException",
+  tools: [
+    ["javac", "--version"],
+    ["mvn", "--version"],
+  ],
+  build: async () => {
+    const { worker, formatter } = await prepareJava();
+    JAVA_SEEN.formatter = formatter;
+    return { program: "java", args: ["-XX:TieredStopAtLevel=1", "-jar", worker], env: {} };
+  },
+  unformatted: () => unformattedJava(JAVA_SEEN.formatter),
+};
+const JAVA_SEEN = { formatter: "" };
+
 /** Every language that has a raw worker. */
-export const rawLanguages: readonly RawLanguage[] = [PYTHON, GO];
+export const rawLanguages: readonly RawLanguage[] = [PYTHON, GO, JAVA];
 
 /** The tool of a language that this machine lacks, if any. */
 export function missingTool({ tools }: Pick<RawLanguage, "tools">): string | undefined {
