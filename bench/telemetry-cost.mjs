@@ -1,7 +1,7 @@
 // What does telemetry cost the server, in processor time a task? The same load, end-to-end single submissions, on servers that differ in nothing
 // but their OTEL_* variables, in turns within one run: off twice (A and its control), 1 % and all traces to a collector that counts what arrives,
 // and metrics. `--baseline <folder>`: also on another build, as that of the commit before there was telemetry. Each round compares with `off` of
-// the same round. Run: npm run bench:telemetry -- [--rounds 10] [--seconds 2] [--in-flight 32] [--baseline <folder>]
+// the same round. Run: npm run bench:telemetry -- [--rounds 10] [--tasks 2000] [--in-flight 100] [--baseline <folder>]
 
 import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,14 +19,14 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "10" },
-    seconds: { type: "string", default: "2" },
-    "in-flight": { type: "string", default: "32" },
+    tasks: { type: "string", default: "2000" },
+    "in-flight": { type: "string", default: "100" },
     baseline: { type: "string" },
   },
 });
 const rounds = Number(values.rounds);
 /** A process costs several times as much until its code is compiled. */
-const WARM_UP_ROUNDS = 3;
+const WARM_UP_ROUNDS = 5;
 /** Until what a round left behind is exported. */
 const SETTLE_MS = 700;
 const TICK_US = 10_000;
@@ -68,35 +68,32 @@ async function add(name, variables, checkout = root) {
   const address = `127.0.0.1:${await freePort()}`;
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("OTEL_")));
   const env = { ...inherited, LEASEHOLD_DATABASE_URL: database.url, LEASEHOLD_LISTEN: address, LEASEHOLD_LOG_LEVEL: "warn", ...variables };
-  const child = spawn(process.execPath, [path.join(checkout, "cli/bin/leasehold.js"), "serve"], {
-    env,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const args = ["--import", path.join(root, "bench/processes/end-with-parent.mjs"), path.join(checkout, "cli/bin/leasehold.js"), "serve"];
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit", "ipc"] });
+  const server = { name, pid: child.pid, done: 0, submitted: 0, costs: [], stop: () => undefined };
+  servers.push(server);
   const ready = await Promise.race([once(child.stdout, "data").then(() => true), once(child, "exit").then(() => false)]);
   if (!ready) throw new Error(`${name} did not start`);
   child.stdout.resume();
   const events = { started: () => undefined, done: (count) => (server.done += count) };
-  const producer = connectProducer({ addresses: [address] });
+  server.producer = connectProducer({ addresses: [address] });
   const worker = await connectWorker({ addresses: [address] }, { slots: 200 }, events);
-  const stop = async () => {
+  server.stop = async () => {
     await worker.stop();
     child.kill();
     await once(child, "exit");
     await database.drop();
   };
-  const server = { name, pid: child.pid, producer, done: 0, submitted: 0, costs: [], stop };
-  servers.push(server);
 }
 
-/** Submits for the time of a round, waits until all is done and exported, and notes what that cost. */
+/** Submits the tasks of a round, waits until all is done and exported, and notes what that cost. */
 async function measure(server, counts) {
   const before = cpuUs(server.pid);
   const submittedBefore = server.submitted;
-  const endMs = performance.now() + Number(values.seconds) * 1000;
   const lane = async () => {
-    while (performance.now() < endMs) {
-      await server.producer.submit();
+    while (server.submitted - submittedBefore < Number(values.tasks)) {
       server.submitted++;
+      await server.producer.submit();
     }
   };
   await Promise.all(Array.from({ length: Number(values["in-flight"]) }, lane));
