@@ -13,6 +13,8 @@ const PREFIX = "LEASEHOLD_";
 /** What a task takes in a message beside its payloads and errors: labels, retry rules, trace context, reasons. */
 const TASK_OVERHEAD_BYTES = 256 * 1024;
 
+const TELEMETRY_NAMES_WHY = "Queues, and task names, that become labels of metrics; the rest is counted as other.";
+
 /** Every setting. The key is its name inside this file only. */
 const SETTINGS = {
   databaseUrl: text(
@@ -236,13 +238,7 @@ const SETTINGS = {
     ["trace", "debug", "info", "warn", "error", "fatal", "silent"],
     "Least important lines that are written.",
   ),
-  telemetryNames: integer(
-    "LEASEHOLD_TELEMETRY_NAMES",
-    100,
-    1,
-    10_000,
-    "Queues, and task names, that become labels of metrics; the rest is counted as other.",
-  ),
+  telemetryNames: integer("LEASEHOLD_TELEMETRY_NAMES", 100, 1, 10_000, TELEMETRY_NAMES_WHY),
   logFormat: word("LEASEHOLD_LOG_FORMAT", "json", ["json", "text"], "One JSON object a line for machines, or one line of text for people."),
 } satisfies Record<string, Setting<unknown>>;
 

@@ -85,7 +85,8 @@ function fieldsOf(bytes: Uint8Array): Fields {
     if (type === WireType.LengthDelimited) values.push(reader.bytes());
     else if (type === WireType.Varint) values.push(Number(reader.int64()));
     else if (type === WireType.Bit64) values.push(Number(reader.fixed64()));
-    else reader.skip(type);
+    else if (type === WireType.Bit32) values.push(reader.fixed32());
+    else throw new Error(`no field of a span has wire type ${String(type)}`);
   }
   return fields;
 }

@@ -107,7 +107,7 @@ def send():
         spans = [ended.get()]
         while not ended.empty():
             spans.append(ended.get())
-        scope = {"scope": {"name": "leasehold.python"}, "spans": spans}
+        scope = {"scope": {"name": "leasehold-python"}, "spans": spans}
         resource = {"attributes": attributes({"service.name": SERVICE})}
         body = json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [scope]}]})
         headers = {"content-type": "application/json"}

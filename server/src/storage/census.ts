@@ -3,7 +3,7 @@
 import { stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { integer, text } from "./statement.js";
-import type { Census } from "./storage.js";
+import type { Census } from "./queries.js";
 
 /** Statements of this file. */
 export interface CensusStatements {

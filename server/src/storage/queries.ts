@@ -1,6 +1,6 @@
 // What may be asked about tasks? Filters, orders and pages of lists, and what explains why a task does not run.
 
-import type { FinishReason, LiveTask, PendingReason, TaskError, TaskState } from "../domain/task.js";
+import type { FinishReason, LiveState, LiveTask, PendingReason, TaskError, TaskState } from "../domain/task.js";
 import type { TimelineType } from "../domain/event.js";
 
 /** Which tasks a list shows: all conditions hold at once, within a list any may match; empty lists and nulls match everything. */
@@ -141,3 +141,12 @@ export interface TaskSurroundings {
 
 /** Names one due task's place in its queue. */
 export type Waiting = Pick<LiveTask, "identity" | "queue" | "priority" | "runAtUs">;
+
+/** How much of everything there is. */
+export interface Census {
+  /** Unfinished tasks; `oldestDueS`: how long the oldest due one of a PENDING group waits, in seconds. */
+  readonly groups: readonly { readonly queue: string; readonly state: LiveState; readonly count: number; readonly oldestDueS: number }[];
+  readonly sessions: number;
+  /** Of living sessions. */
+  readonly slots: number;
+}

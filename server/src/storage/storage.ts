@@ -4,18 +4,8 @@
 import type { Answer, Event, RevocationReason } from "../domain/event.js";
 import type { Reopening } from "../domain/reopen.js";
 import type { Conflict, NewTask } from "../domain/new-task.js";
-import type {
-  FinalState,
-  FinishReason,
-  LastOutcome,
-  LiveState,
-  LiveTask,
-  Payload,
-  TaskError,
-  TaskState,
-  TraceContext,
-} from "../domain/task.js";
-import type { EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
+import type { FinalState, FinishReason, LastOutcome, LiveTask, Payload, TaskError, TaskState, TraceContext } from "../domain/task.js";
+import type { Census, EventPlace, ListFilter, ListQuery, PageStart, TaskCount, TaskEvent, TaskSurroundings, Waiting } from "./queries.js";
 import type { Caller } from "./turnstile.js";
 
 /** Names one task: by id, or by name and key. */
@@ -288,15 +278,6 @@ export interface UpkeepTick {
   readonly lenient: boolean;
   /** True while no other server uses this database: nobody needs hints. */
   readonly alone: boolean;
-}
-
-/** How much of everything there is. */
-export interface Census {
-  /** Unfinished tasks; `oldestDueS`: how long the oldest due one of a PENDING group waits, in seconds. */
-  readonly groups: readonly { readonly queue: string; readonly state: LiveState; readonly count: number; readonly oldestDueS: number }[];
-  readonly sessions: number;
-  /** Of living sessions. */
-  readonly slots: number;
 }
 
 /**

@@ -23,7 +23,6 @@ export const ATTRIBUTES = {
   worker: "leasehold.worker.name",
   outcome: "leasehold.outcome",
   verdict: "leasehold.verdict",
-  proceedResult: "leasehold.proceed.result",
 } as const;
 
 /** Value of `messaging.system`. */

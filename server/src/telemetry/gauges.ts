@@ -5,7 +5,8 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Attributes, ObservableCallback, ObservableGauge } from "@opentelemetry/api";
 import type { LiveState } from "../domain/task.js";
 import { DURABILITIES, type Durability } from "../storage/conditions.js";
-import type { Census, Storage } from "../storage/storage.js";
+import type { Census } from "../storage/queries.js";
+import type { Storage } from "../storage/storage.js";
 import type { TaskCounts } from "./task-counts.js";
 
 /** What gauges read. */

@@ -66,13 +66,13 @@ export function backToRun(before: LiveTask, answer: Committed): string | null {
 /** How a lease ended that nobody reported the end of; null where somebody did, or it goes on. */
 export function lostBy(before: LiveTask, answer: Committed): string | null {
   if (before.state !== "RUNNING") return null;
+  const { state, pendingReason, releases } = answer.task;
+  // What a worker releases is counted in its row; what never reached it is not.
+  if (answer.kind === "changed" && state === "PENDING" && pendingReason === "RELEASED" && releases === before.releases)
+    return "NOT_DELIVERED";
   if (answer.revoked !== undefined) return answer.revoked;
   if (answer.kind === "finished") return answer.reason === "POISONED" ? "LEASE_LOST" : null;
-  const { state, pendingReason, releases } = answer.task;
-  if (state !== "PENDING") return null;
-  if (pendingReason === "LEASE_LOST") return "LEASE_LOST";
-  // What a worker releases is counted in its row; what never reached it is not.
-  return pendingReason === "RELEASED" && releases === before.releases ? "NOT_DELIVERED" : null;
+  return state === "PENDING" && pendingReason === "LEASE_LOST" ? "LEASE_LOST" : null;
 }
 
 /** What a report made of its attempt; null for anything that ends none. */
