@@ -20,6 +20,8 @@ export interface DebianProgram {
 
 /** A program that can be started. */
 export interface ReadyProgram {
+  /** Where its packages were unpacked. */
+  readonly folder: string;
   readonly path: string;
   /** Variables that it needs, beside those of the test. */
   readonly env: Readonly<Record<string, string>>;
@@ -33,7 +35,7 @@ export async function debianProgram({ packages, program }: DebianProgram): Promi
   if (!existsSync(path))
     throw new Error(`${packages.join(", ")} came without ${program}: remove ${folder} and look what is in the package`);
   const libraries = (await readdir(join(folder, "usr/lib")).catch(() => [])).filter((name) => name.endsWith("-linux-gnu"));
-  return { path, env: { LD_LIBRARY_PATH: libraries.map((name) => join(folder, "usr/lib", name)).join(":") } };
+  return { folder, path, env: { LD_LIBRARY_PATH: libraries.map((name) => join(folder, "usr/lib", name)).join(":") } };
 }
 
 // Under a name of its own until it is whole: a run that is killed leaves no half of it, two runs do not disturb each other.
