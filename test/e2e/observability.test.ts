@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { dashboardExpressions, documentedMetrics, metricsIn, observabilityFolder } from "../support/observability.js";
+import { startOtlpReceiver } from "../support/otlp-receiver.js";
 import { freePort, promtool, startPrometheus, type Prometheus } from "../support/prometheus.js";
 import { eventually, test, type Scene } from "../support/scene.js";
 import { count, quick } from "./programs/tasks.js";
@@ -17,25 +18,22 @@ const EMPTY_WHEN_WELL = [
   "Put back to run again",
   "Leases that ended without a report",
   "Failed operations",
-  "Spans",
   "Refused because of overload",
 ];
 /** Metrics that have no series while all is well: nothing of their kind was counted. */
-const UNCOUNTED_WHEN_WELL = [
-  "leasehold_leases_lost_total",
-  "leasehold_tasks_retried_total",
-  "leasehold_telemetry_spans_total",
-  "leasehold_retention_removed_tasks_total",
-];
+const UNCOUNTED_WHEN_WELL = ["leasehold_leases_lost_total", "leasehold_tasks_retried_total", "leasehold_retention_removed_tasks_total"];
 
 /** A server whose metrics can be scraped at the address that is answered. */
-async function observedServer(scene: Scene): Promise<{ address: string; metrics: string }> {
+async function observedServer(scene: Scene, collector: string): Promise<{ address: string; metrics: string }> {
   const port = String(await freePort());
   const env = {
     LEASEHOLD_DURABILITY: "provider",
     OTEL_METRICS_EXPORTER: "prometheus",
     OTEL_EXPORTER_PROMETHEUS_HOST: "127.0.0.1",
     OTEL_EXPORTER_PROMETHEUS_PORT: port,
+    OTEL_TRACES_EXPORTER: "otlp",
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector,
+    OTEL_BSP_SCHEDULE_DELAY: "200",
   };
   const { address } = await scene.server({ env });
   return { address, metrics: `127.0.0.1:${port}` };
@@ -64,7 +62,9 @@ describe("alert rules", () => {
 
 describe("dashboard and alerts", () => {
   test("find what two servers tell under load, and raise no alarm", async ({ scene }) => {
-    const servers = [await observedServer(scene), await observedServer(scene)];
+    const collector = await startOtlpReceiver();
+    scene.undo(async () => collector[Symbol.asyncDispose]());
+    const servers = [await observedServer(scene, collector.endpoint), await observedServer(scene, collector.endpoint)];
     const addresses = servers.map(({ address }) => address);
     const prometheus = await startPrometheus(
       scene.folder,

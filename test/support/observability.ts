@@ -40,23 +40,14 @@ export function metricsIn(expression: string): string[] {
     .replace(/"[^"]*"/g, "")
     .replace(/\{[^}]*\}/g, "")
     .replace(/\b(?:by|on|without|ignoring)\s*\([^)]*\)/g, "");
-  return [...bare.matchAll(/\b(?:leasehold|db|rpc|nodejs|up)(?:_[a-z0-9_]+)?\b/g)].map(([name]) =>
+  return [...bare.matchAll(/\b(?:leasehold|db|rpc|nodejs|otel|up)(?:_[a-z0-9_]+)?\b/g)].map(([name]) =>
     name.replace(/_(?:bucket|sum|count)$/, ""),
   );
 }
 
-/** Metrics that docs/telemetry.md lists, by the names that Prometheus gives them. */
+/** Metrics that docs/telemetry.md names, as Prometheus gets them: dots become `_`, counters end in `_total`. */
 export function documentedMetrics(): Set<string> {
   const page = readFileSync(join(ROOT, "docs/telemetry.md"), "utf8");
-  const rows = page.split("\n").filter((line) => /^\| `[a-z.0-9_]+\.[a-z.0-9_]+`/.test(line));
-  return new Set(rows.flatMap((line) => prometheusNames(line)));
-}
-
-// A row may name several: `nodejs.eventloop.delay.p50`, `.p99`. Counters get a suffix; units, unlike elsewhere, none.
-function prometheusNames(line: string): string[] {
-  const cells = line.split("|").map((cell) => cell.trim());
-  const names = [...(cells[1] ?? "").matchAll(/`([a-z.0-9_]+)`/g)].map(([, name = ""]) => name);
-  const [first = ""] = names;
-  const whole = names.map((name) => (name.startsWith(".") ? first.slice(0, first.lastIndexOf(".")) + name : name));
-  return whole.map((name) => name.replaceAll(".", "_")).flatMap((name) => [name, `${name}_total`]);
+  const names = [...page.matchAll(/`([a-z][a-z_0-9]*(?:\.[a-z0-9_]+)+)`/g)].map(([, name = ""]) => name.replaceAll(".", "_"));
+  return new Set(names.flatMap((name) => [name, `${name}_total`]));
 }

@@ -22,3 +22,10 @@ export function alertSections(): Map<string, string> {
   const sections = PAGE.split(/^### /m).slice(1);
   return new Map(sections.map((section) => [section.slice(0, section.indexOf("\n")).trim().toLowerCase(), section]));
 }
+
+/** By what the page knows the statements of the hot path: the texts that all stand in one of them, a list for each row of its table. */
+export function hotStatements(): string[][] {
+  const [, table = ""] = PAGE.split("how to know it in `pg_stat_statements` |\n");
+  const rows = table.slice(0, table.indexOf("\n\n")).split("\n").slice(1);
+  return rows.map((row) => [...(row.split("|")[3] ?? "").matchAll(/`([^`]+)`/g)].map(([, text = ""]) => text));
+}

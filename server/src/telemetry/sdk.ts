@@ -61,6 +61,8 @@ export async function startTelemetry(version: string, log: Log, env: Variables =
     resource: resources.defaultResource().merge(resources.resourceFromAttributes({ "service.version": version })),
     // Its asynchronous hooks would cost more than all spans: contexts are passed by hand.
     contextManager: NO_CONTEXTS,
+    // Not that of the process: its command may have a connection string in it.
+    resourceDetectors: [resources.envDetector, resources.hostDetector],
     logRecordProcessors: [],
     sampler: linkSampler(env, traces),
     ...(tracing ? {} : { spanProcessors: [] }),
