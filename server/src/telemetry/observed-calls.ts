@@ -25,10 +25,10 @@ const WAITING: ReadonlySet<string> = new Set(["/leasehold.v1.TaskService/WaitTas
 const MS_PER_S = 1_000;
 
 /** Hears of unary calls. */
-export function callObserver({ spans, counts }: Observers): CallObserver {
+export function callObserver({ spans, counts }: Observers, nowMs: () => number): CallObserver {
   return {
     began: (method, context, carried) => {
-      const startMs = performance.now();
+      const startMs = nowMs();
       const begun = spans?.callBegan(method, context, carried ?? context.traceContext);
       const observed: CallContext = begun === undefined ? context : { ...context, traceContext: begun.traceContext };
       spans?.sameCall(context, observed);
@@ -38,7 +38,7 @@ export function callObserver({ spans, counts }: Observers): CallObserver {
           if (begun !== undefined) spans?.callEnded(begun.span, code);
           if (counts === null || WAITING.has(method)) return;
           const labels = { [A.rpcMethod]: method.slice(1), [A.rpcStatus]: STATUS_NAMES[code] ?? String(code) };
-          counts.metrics.call.record((performance.now() - startMs) / MS_PER_S, labels);
+          counts.metrics.call.record((nowMs() - startMs) / MS_PER_S, labels);
         },
       };
     },
