@@ -5,7 +5,7 @@
 
 import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,7 +29,6 @@ const rounds = Number(values.rounds);
 const WARM_UP_ROUNDS = 5;
 /** Until what a round left behind is exported. */
 const SETTLE_MS = 700;
-const TICK_US = 10_000;
 
 const folder = mkdtempSync("/var/tmp/leasehold-bench-");
 const postgres = await startEmbeddedPostgres({ dataDir: folder });
@@ -49,8 +48,9 @@ try {
   await add("all sampled", { ...sampled, OTEL_SERVICE_NAME: "all" });
   await add("metrics", metrics);
   for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
-    // Another order each time: whoever comes after whom must not matter.
-    for (let turn = 0; turn < servers.length; turn++) await measure(servers[(turn + round + WARM_UP_ROUNDS) % servers.length], round >= 0);
+    // Another order each time: who comes after whom must not matter.
+    const order = servers.map((server) => ({ server, place: Math.random() })).sort((a, b) => a.place - b.place);
+    for (const { server } of order) await measure(server, round >= 0);
   }
   collector.send("tell");
   const [received] = await once(collector, "message");
@@ -127,10 +127,11 @@ function median(numbers) {
   return ((sorted[Math.floor((sorted.length - 1) / 2)] ?? 0) + (sorted[Math.floor(sorted.length / 2)] ?? 0)) / 2;
 }
 
+/** Processor time of all threads in whole nanoseconds, as the scheduler counts it: the ticks of `stat` are too coarse for a round. */
 function cpuUs(pid) {
-  const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * TICK_US;
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const ns = threads.map((thread) => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]));
+  return ns.reduce((sum, one) => sum + one, 0) / 1000;
 }
 
 function pause(ms) {

@@ -1,6 +1,10 @@
 // What time is it? The one door to time and timers. For anything stored the database's clock decides: each reading of it is
 // carried forward here by the monotonic clock, so that decisions between two readings agree with it.
 
+import { monitorEventLoopDelay } from "node:perf_hooks";
+
+const NS_PER_S = 1_000_000_000;
+const DELAY_RESOLUTION_MS = 10;
 /** Longest delay that a timer of Node holds; longer ones are chained. */
 const MAX_TIMER_MS = 2_147_000_000;
 
@@ -42,6 +46,35 @@ export interface Clock {
 /** Milliseconds left until a deadline that is given by this machine's own clock, in milliseconds since 1970. Infinity stays. */
 export function leftUntilMs(deadlineMs: number): number {
   return deadlineMs - Date.now();
+}
+
+/** This machine's time, in milliseconds since 1970 with their fraction: for the spans of its own traces, never for anything stored. */
+export function machineNowMs(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** How late this process's event loop is, in seconds, since it was looked at last. */
+export interface EventLoopDelay {
+  /** The share of turns, 1 to 100, that were at most so late. */
+  percentile(share: number): number;
+  /** The longest; then it begins anew. */
+  takeMax(): number;
+  stop(): void;
+}
+
+/** Watches the event loop, for as long as it is not stopped. */
+export function watchEventLoopDelay(): EventLoopDelay {
+  const delay = monitorEventLoopDelay({ resolution: DELAY_RESOLUTION_MS });
+  delay.enable();
+  return {
+    percentile: (share) => delay.percentile(share) / NS_PER_S,
+    takeMax: () => {
+      const max = delay.max / NS_PER_S;
+      delay.reset();
+      return max;
+    },
+    stop: () => void delay.disable(),
+  };
 }
 
 /** The clock of a running server. */

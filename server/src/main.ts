@@ -73,7 +73,7 @@ export async function startServer(
   conditionsIntervalMs = CONDITIONS_INTERVAL_MS,
 ): Promise<RunningServer> {
   const clock = systemClock();
-  const telemetry = await startTelemetry(SERVER_VERSION, log);
+  const telemetry = await startTelemetry(SERVER_VERSION, clock, log);
   const observed = observing(telemetry, SERVER_VERSION, config.telemetry.names, clock);
   const standing = await checkConditions(config, log);
   const { applied, version } = await migrate(config.database.url, { schema: config.database.schemaName });

@@ -1,8 +1,8 @@
 // What do gauges show? What the database holds, counted at most every few seconds, and how this process is. Zero-filled: a queue that had tasks a
 // while ago shows 0, not nothing.
 
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Attributes, ObservableCallback, ObservableGauge } from "@opentelemetry/api";
+import { watchEventLoopDelay } from "../clock.js";
 import type { LiveState } from "../domain/task.js";
 import { DURABILITIES, type Durability } from "../storage/conditions.js";
 import type { Census } from "../storage/queries.js";
@@ -27,15 +27,13 @@ const CENSUS_MS = 5_000;
 const CENSUS_SHARE = 50;
 /** A queue without tasks is shown as 0 for this long. */
 const SHOWN_EMPTY_MS = 600_000;
-const NS_PER_S = 1_000_000_000;
 const MS_PER_S = 1_000;
 
 /** Lets the gauges be read. Answers what ends that. */
 export function observeGauges(gauged: Gauged): () => void {
   const { counts, nowMs } = gauged;
   const { metrics } = counts;
-  const delay = monitorEventLoopDelay({ resolution: 10 });
-  delay.enable();
+  const delay = watchEventLoopDelay();
   const census = repeatedCensus(gauged);
   const callbacks: [ObservableGauge, ObservableCallback][] = [
     [metrics.streams, (result) => result.observe(gauged.streams())],
@@ -47,21 +45,15 @@ export function observeGauges(gauged: Gauged): () => void {
         for (const name of DURABILITIES) result.observe(name === gauged.durability() ? 1 : 0, { class: name });
       },
     ],
-    [metrics.delayP50, (result) => result.observe(delay.percentile(50) / NS_PER_S)],
-    [metrics.delayP99, (result) => result.observe(delay.percentile(99) / NS_PER_S)],
-    [
-      metrics.delayMax,
-      (result) => {
-        result.observe(delay.max / NS_PER_S);
-        delay.reset();
-      },
-    ],
+    [metrics.delayP50, (result) => result.observe(delay.percentile(50))],
+    [metrics.delayP99, (result) => result.observe(delay.percentile(99))],
+    [metrics.delayMax, (result) => result.observe(delay.takeMax())],
     ...censusCallbacks(gauged, census),
   ];
   for (const [gauge, callback] of callbacks) gauge.addCallback(callback);
   return () => {
     for (const [gauge, callback] of callbacks) gauge.removeCallback(callback);
-    delay.disable();
+    delay.stop();
   };
 }
 

@@ -25,20 +25,20 @@ const WAITING: ReadonlySet<string> = new Set(["/leasehold.v1.TaskService/WaitTas
 const MS_PER_S = 1_000;
 
 /** Hears of unary calls. */
-export function callObserver({ spans, counts }: Observers): CallObserver {
+export function callObserver({ spans, counts }: Observers, nowMs: () => number): CallObserver {
   return {
     began: (method, context, carried) => {
-      const startMs = performance.now();
-      const begun = spans?.callBegan(method, context, carried ?? context.traceContext);
+      const startMs = nowMs();
+      const begun = spans?.callBegan(method, carried ?? context.traceContext);
       const observed: CallContext = begun === undefined ? context : { ...context, traceContext: begun.traceContext };
-      spans?.sameCall(context, observed);
+      if (begun !== undefined) spans?.callOf(observed, begun.span);
       return {
         context: observed,
         ended: (code) => {
-          if (begun !== undefined) spans?.callEnded(begun.span, code);
+          if (begun !== undefined) spans?.callEnded(observed, begun.span, code);
           if (counts === null || WAITING.has(method)) return;
           const labels = { [A.rpcMethod]: method.slice(1), [A.rpcStatus]: STATUS_NAMES[code] ?? String(code) };
-          counts.metrics.call.record((performance.now() - startMs) / MS_PER_S, labels);
+          counts.metrics.call.record((nowMs() - startMs) / MS_PER_S, labels);
         },
       };
     },
@@ -127,8 +127,9 @@ export function observedReports(desk: ReportDesk, { spans, counts }: Observers):
     apply: async (namespace, copy, report, trace) => {
       // Checkpoints are events of the attempt: a span for each would let a trace grow without bound.
       const span = report.body.kind === "checkpoint" ? null : (spans?.reportBegan(copy, report, trace) ?? null);
+      // It answers whatever happens: its own faults are verdicts.
       const reported = await desk.apply(namespace, copy, report, trace);
-      if (span !== null) spans?.reportEnded(span, reported);
+      if (span !== null) spans?.reportEnded(span, copy, reported);
       counts?.metrics.verdicts.add(1, { verdict: reported.verdict.code });
       return reported;
     },

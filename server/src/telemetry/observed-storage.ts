@@ -1,5 +1,6 @@
 // How long does Postgres take, for what, and on whose behalf? The same storage with its operations measured; the statements know nothing of it.
 
+import { machineNowMs } from "../clock.js";
 import { DatabaseFault } from "../storage/faults.js";
 import type { Claimed, Decision, Storage } from "../storage/storage.js";
 import type { NewTask } from "../domain/new-task.js";
@@ -42,14 +43,14 @@ function observe(operation: string, plain: Operation, metrics: Metrics | null, s
   const attributes = { [A.dbOperation]: operation, [A.dbSystem]: "postgresql" };
   const batch = BATCHES[operation];
   const measured = (startMs: number, parameters: readonly unknown[], answer: unknown, fault: string | undefined): void => {
-    const endMs = epochMs();
+    const endMs = machineNowMs();
     const count = countOf(operation, parameters[0], answer);
     metrics?.operation.record((endMs - startMs) / MS_PER_S, fault === undefined ? attributes : { ...attributes, [A.errorType]: fault });
     if (batch !== undefined) metrics?.batch.record(count, { batch });
     if (spans !== null) trace(spans, { operation, startMs, endMs, count, ...(fault === undefined ? {} : { fault }) }, parameters, answer);
   };
   return async (...parameters) => {
-    const startMs = epochMs();
+    const startMs = machineNowMs();
     let answer: unknown;
     try {
       answer = await plain(...parameters);
@@ -88,8 +89,4 @@ function trace(spans: TaskSpans, asked: Asked, parameters: readonly unknown[], a
 function countOf(operation: string, first: unknown, answer: unknown): number {
   if (operation === "leaseTasks") return answer === undefined ? 0 : (answer as Claimed).leased.length;
   return operation in BATCHES ? (first as readonly unknown[]).length : 1;
-}
-
-function epochMs(): number {
-  return performance.timeOrigin + performance.now();
 }

@@ -46,7 +46,7 @@ export function observing(telemetry: Telemetry, version: string, mostNames: numb
   const observers: Observers = { spans, counts };
   let upkeepMs = nowMs();
   return {
-    calls: callObserver(observers),
+    calls: callObserver(observers, nowMs),
     committed: (before, answer) => counts?.committed(before, answer),
     storage: (storage) => observedStorage(storage, counts?.metrics ?? null, spans),
     commands: (commands, storage) => observedCommands(commands, storage, observers),

@@ -1,6 +1,7 @@
 // Is telemetry wanted, and where does it go? The standard OTEL_* variables say; where none does, OpenTelemetry's SDK is not even loaded.
 
 import { type ContextManager, ROOT_CONTEXT } from "@opentelemetry/api";
+import type { Clock } from "../clock.js";
 import { linkSampler } from "./link-sampler.js";
 import type { Log } from "./log.js";
 
@@ -48,7 +49,7 @@ function isWanted(env: Variables, signal: string): boolean {
 }
 
 /** Loads and starts the SDK if it is wanted. Call it before any tracer or meter is made. A second call in one process starts nothing. */
-export async function startTelemetry(version: string, log: Log, env: Variables = process.env): Promise<Telemetry> {
+export async function startTelemetry(version: string, clock: Clock, log: Log, env: Variables = process.env): Promise<Telemetry> {
   const { tracing, metering } = wanted(env);
   if (!tracing && !metering) return NO_TELEMETRY;
   // The SDK counts what it exported and what it had to drop, if asked to.
@@ -71,11 +72,9 @@ export async function startTelemetry(version: string, log: Log, env: Variables =
   sdk.start();
   log.info({ tracing, metering }, "telemetry started");
   const stop = async (): Promise<void> => {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, SHUTDOWN_LIMIT_MS)));
+    const late = new Promise<void>((resolve) => void clock.after(SHUTDOWN_LIMIT_MS, resolve));
     const sent = sdk.shutdown().catch((error: unknown) => log.warn({ err: error }, "telemetry could not be sent"));
     await Promise.race([sent, late]);
-    clearTimeout(timer);
   };
   return { tracing, metering, stop };
 }

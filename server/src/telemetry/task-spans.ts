@@ -27,9 +27,9 @@ const MOST_LINKS = 64;
 export class TaskSpans {
   private readonly tracer: Tracer;
   /** Spans below which a call asks Postgres, by the caller that goes along with it. */
-  private readonly calls = new WeakMap<object, Span>();
+  private readonly calls = new Map<object, Span>();
   /** Spans below which reports are written, by the task as it was before. */
-  private readonly reports = new WeakMap<LiveTask, Span>();
+  private readonly reports = new Map<LiveTask, Span>();
   /** The claims that leased tasks came with. */
   private readonly claims = new WeakMap<LiveTask, Asked>();
 
@@ -39,24 +39,23 @@ export class TaskSpans {
 
   // ---- calls
 
-  /** A call begins. Answers what its task is stored with, sampled or not: the decision is made once, here or by the caller. */
-  callBegan(method: string, caller: object, parent: TraceContext | null): { readonly span: Span; readonly traceContext: TraceContext } {
+  /** A call begins. Its task is stored with the context of the span, sampled or not: that decision is made once, here or by the caller. */
+  callBegan(method: string, parent: TraceContext | null): { readonly span: Span; readonly traceContext: TraceContext } {
     const name = method.slice(1);
     const attributes = { [A.rpcSystem]: "grpc", [A.rpcMethod]: name };
     const span = this.tracer.startSpan(name, { kind: SpanKind.SERVER, attributes }, below(parent));
-    if (span.isRecording()) this.calls.set(caller, span);
     return { span, traceContext: traceContextOf(span.spanContext(), parent?.baggage ?? "") };
   }
 
-  /** The same call under another name: what is asked for it goes below the same span. */
-  sameCall(caller: object, as: object): void {
-    const span = this.calls.get(caller);
-    if (span !== undefined) this.calls.set(as, span);
+  /** What is asked on behalf of this caller goes below the span of his call, until that ends. */
+  callOf(caller: object, span: Span): void {
+    if (span.isRecording()) this.calls.set(caller, span);
   }
 
   /** A call was answered. */
-  callEnded(span: Span, code: number): void {
+  callEnded(caller: object, span: Span, code: number): void {
     if (!span.isRecording()) return;
+    this.calls.delete(caller);
     const name = STATUS_NAMES[code] ?? String(code);
     span.setAttribute(A.rpcStatus, name);
     // Of a server's spans only what is the server's fault is an error.
@@ -83,7 +82,7 @@ export class TaskSpans {
 
   /** Remembers with what claim tasks came, for the spans of their leases. */
   claimed(tasks: readonly LeasedTask[], asked: Asked): void {
-    for (const { live } of tasks) this.claims.set(live, asked);
+    for (const { live, traceContext } of tasks) if (isSampled(traceContext) || live.proceeds !== null) this.claims.set(live, asked);
   }
 
   /** Leases are handed over: each that is sampled gets a span, and its worker the context of that. */
@@ -113,8 +112,15 @@ export class TaskSpans {
   private leaseSpan(live: LiveTask, parent: TraceContext | null, links: readonly TraceContext[], asked: Asked | undefined): Span {
     const { identity, queue, failures, pendingReason, workerName } = live;
     const attributes = {
-      ...{ [A.system]: SYSTEM, [A.operation]: "lease", [A.operationType]: "receive", [A.queue]: queue, [A.messageId]: identity.id },
-      ...{ [A.taskName]: identity.name, [A.attempt]: failures + 1, [A.pendingReason]: pendingReason, [A.worker]: workerName },
+      [A.system]: SYSTEM,
+      [A.operation]: "lease",
+      [A.operationType]: "receive",
+      [A.queue]: queue,
+      [A.messageId]: identity.id,
+      [A.taskName]: identity.name,
+      [A.attempt]: failures + 1,
+      [A.pendingReason]: pendingReason,
+      [A.worker]: workerName,
     };
     const options = {
       kind: SpanKind.CONSUMER,
@@ -131,21 +137,22 @@ export class TaskSpans {
   reportBegan(copy: LiveTask | null, { body }: WorkerReport, lease: TraceContext | null): Span | null {
     if (!isSampled(lease)) return null;
     const name = copy?.identity.name ?? "";
-    const attributes = {
-      ...{ [A.system]: SYSTEM, [A.operation]: "report", [A.operationType]: "settle", [A.outcome]: body.kind },
-      ...(copy === null ? {} : { [A.taskName]: name, [A.messageId]: copy.identity.id, [A.queue]: copy.queue }),
-    };
+    const attributes: Attributes = { [A.system]: SYSTEM, [A.operation]: "report", [A.operationType]: "settle", [A.outcome]: body.kind };
+    if (copy !== null) {
+      attributes[A.taskName] = name;
+      attributes[A.messageId] = copy.identity.id;
+      attributes[A.queue] = copy.queue;
+      attributes[A.checkpoints] = copy.checkpointCount;
+    }
     const span = this.tracer.startSpan(`report ${name}`.trimEnd(), { kind: SpanKind.INTERNAL, attributes }, below(lease));
     if (body.kind === "suspend") span.addEvent(EVENTS.suspended);
-    if (copy !== null) {
-      span.setAttribute(A.checkpoints, copy.checkpointCount);
-      this.reports.set(copy, span);
-    }
+    if (copy !== null) this.reports.set(copy, span);
     return span;
   }
 
   /** It has its verdict. */
-  reportEnded(span: Span, { verdict: { code, state } }: Reported): void {
+  reportEnded(span: Span, copy: LiveTask | null, { verdict: { code, state } }: Reported): void {
+    if (copy !== null) this.reports.delete(copy);
     span.setAttribute(A.verdict, code);
     if (state !== null) span.setAttribute(A.state, state);
     if (code === "RETRY_LATER" || code === "INVALID") span.setStatus({ code: SpanStatusCode.ERROR }).setAttribute(A.errorType, code);

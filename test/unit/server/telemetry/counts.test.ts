@@ -33,7 +33,11 @@ describe("what is counted of a change", () => {
 
   it("of a deadline", () => {
     const late = runningTask({ attemptDeadlineUs: NOW - 1 });
-    expect(counted(late, { kind: "time-passed", lenient: false })).toMatchObject({ lost: "ATTEMPT_DEADLINE", outcome: null, again: "RETRY" });
+    expect(counted(late, { kind: "time-passed", lenient: false })).toMatchObject({
+      lost: "ATTEMPT_DEADLINE",
+      outcome: null,
+      again: "RETRY",
+    });
   });
 
   it("of an outcome that comes after its lease was lost: the loss is not counted again", () => {

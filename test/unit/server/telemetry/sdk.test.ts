@@ -1,6 +1,7 @@
 // When is telemetry wanted, and which traces are kept? What the standard variables say.
 import { ROOT_CONTEXT, type Link, SpanKind, trace, TraceFlags } from "@opentelemetry/api";
 import { tracing } from "@opentelemetry/sdk-node";
+import { systemClock } from "@leasehold/server/clock";
 import { linkSampler } from "@leasehold/server/telemetry/link-sampler";
 import { NO_TELEMETRY, startTelemetry, wanted } from "@leasehold/server/telemetry/sdk";
 import { isSampled, spanContextOf, traceContextOf } from "@leasehold/server/telemetry/trace-context";
@@ -23,7 +24,7 @@ describe("telemetry", () => {
   });
 
   it("loads and registers nothing where it is not wanted", async () => {
-    expect(await startTelemetry("1", SILENT, {})).toBe(NO_TELEMETRY);
+    expect(await startTelemetry("1", systemClock(), SILENT, {})).toBe(NO_TELEMETRY);
   });
 });
 
