@@ -1,5 +1,5 @@
 // Where do the Rust tests get the worker? Cargo builds the example once for each state of it. That needs cargo and a registry that it reaches.
-import { copyFile, mkdir } from "node:fs/promises";
+import { copyFile, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { builtOnce, step } from "./built-once.js";
 
@@ -27,4 +27,6 @@ async function make(folder: string): Promise<void> {
   const env = { CONTRACT: contract, CARGO_TARGET_DIR: target };
   await step("rust", "cargo", ["build", "--quiet", "--locked"], "the worker cannot be built", { cwd: rustWorkerFolder, env });
   await copyFile(join(target, "debug/raw-worker"), join(folder, "worker"));
+  // Hundreds of megabytes that nobody builds on.
+  await rm(target, { recursive: true });
 }
