@@ -6,6 +6,7 @@ import { environment } from "./child-process.js";
 import { goSources, goWorkerFolder, prepareGo } from "./go.js";
 import { javaSources, prepareJava, unformattedJava } from "./java.js";
 import { preparePython, pythonWorkerFolder } from "./python.js";
+import { prepareRust, rustSources, rustWorkerFolder } from "./rust.js";
 
 /** How a worker is started. */
 export interface WorkerCommand {
@@ -91,8 +92,23 @@ const JAVA: RawLanguage = {
 };
 const JAVA_SEEN = { formatter: "" };
 
+const RUST: RawLanguage = {
+  name: "Rust",
+  prefix: "rust",
+  sources: rustSources,
+  machineryLimit: 60,
+  uncounted: /^\s*(?:\/\/.*|use .*)?$/,
+  unforeseen: "error",
+  tools: [
+    ["cargo", "--version"],
+    ["rustfmt", "--version"],
+  ],
+  build: async () => ({ program: await prepareRust(), args: [], env: {} }),
+  unformatted: () => said("cargo", ["fmt", "--check", "--manifest-path", join(rustWorkerFolder, "Cargo.toml")]),
+};
+
 /** Every language that has a raw worker. */
-export const rawLanguages: readonly RawLanguage[] = [PYTHON, GO, JAVA];
+export const rawLanguages: readonly RawLanguage[] = [PYTHON, GO, JAVA, RUST];
 
 /** The tool of a language that this machine lacks, if any. */
 export function missingTool({ tools }: Pick<RawLanguage, "tools">): string | undefined {

@@ -70,6 +70,10 @@ func main() {
 
 	submit := func(value any, key string) *pb.SubmitTaskResponse {
 		task := &pb.NewTask{Name: name, Metadata: payload(value), Key: key}
+		if key != "" {
+			// The worker may have finished it before it is submitted again.
+			task.KeyHold = durationpb.New(time.Minute)
+		}
 		return must(tasks.SubmitTask(ctx, &pb.SubmitTaskRequest{Task: task}))
 	}
 	wait := func(id string) *pb.Task {

@@ -75,7 +75,9 @@ def main(address, name):
                 if answer.reached:
                     return answer.task
 
-        first, again = submit({"n": 20}, key="once"), submit({"n": 20}, key="once")
+        # The worker may have finished it before it is submitted again.
+        once = {"key": "once", "key_hold": duration_pb2.Duration(seconds=60)}
+        first, again = submit({"n": 20}, **once), submit({"n": 20}, **once)
         same = first.task.task_id == again.task.task_id
         say("submitted", created=[first.created, again.created], same=same)
         done = wait(first.task.task_id)

@@ -4,6 +4,7 @@
 // tried again, but for a Stopped, which cancels the task or gives it back.
 
 import com.google.gson.Gson;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.protobuf.ByteString;
 import dev.leasehold.v1.CancelReport;
@@ -120,8 +121,8 @@ final class Handlers {
   }
 
   static JsonObject objectOf(Payload payload) {
-    JsonObject object = GSON.fromJson(payload.getData().toStringUtf8(), JsonObject.class);
-    return object == null ? new JsonObject() : object;
+    var value = GSON.fromJson(payload.getData().toStringUtf8(), JsonElement.class);
+    return value == null || value.isJsonNull() ? new JsonObject() : value.getAsJsonObject();
   }
 
   static Report.Builder fail(Run run, String code, String message) {

@@ -151,8 +151,8 @@ final class Worker {
         () -> {
           channels.add(channels.remove());
           // A server that is away is asked again at once, instead of every two minutes.
-          channels.peek().resetConnectBackoff();
-          return WorkerServiceGrpc.newBlockingV2Stub(channels.peek());
+          channels.peekLast().resetConnectBackoff();
+          return WorkerServiceGrpc.newBlockingV2Stub(channels.peekLast());
         };
     var hello = Hello.newBuilder().setLanguage("java").setSlots(8);
     hello.setWorkerName("java-" + ProcessHandle.current().pid());
