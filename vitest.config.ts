@@ -65,7 +65,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "postgres-17",
-          include: ["test/integration/races*.test.ts", "test/integration/storage/{apply-decisions,lease-tasks,sessions}.test.ts"],
+          include: ["test/integration/races*.test.ts", "test/integration/storage/{apply-decisions,lease-tasks,plans,sessions}.test.ts"],
           globalSetup: "test/support/old-postgres.ts",
           sequence: { groupOrder: 1 },
         },

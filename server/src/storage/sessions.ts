@@ -50,10 +50,11 @@ export function sessionStatements(build: Build): SessionStatements {
       "find_session",
       `SELECT s.end_time IS NULL FROM $schema.sessions s WHERE s.shard = $1 AND s.namespace = $2 AND s.id = $3::uuid`,
     ),
+    // As text the ids sort as they do otherwise, and no index serves it: the primary key, chosen for its order on empty tables, would be read whole.
     lockHeld: build(
       "lock_held_leases",
       `SELECT ${LIVE_COLUMNS} FROM $schema.live_tasks l ${TASK_OF_LIVE}
-      WHERE l.shard = $1 AND l.state = 1 AND l.session_id = $2::uuid ORDER BY l.id FOR UPDATE OF l`,
+      WHERE l.shard = $1 AND l.state = 1 AND l.session_id = $2::uuid ORDER BY l.id::text COLLATE "C" FOR UPDATE OF l`,
     ),
     running: build(
       "running_leases",

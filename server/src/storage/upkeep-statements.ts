@@ -111,7 +111,8 @@ export function upkeepStatements(build: Build): UpkeepStatements {
         ORDER BY LEAST(l.queue_deadline, l.attempt_deadline, l.silence_deadline, l.total_deadline, l.cancel_deadline) LIMIT $2::int4) l
       ${TASK_OF_LIVE}`,
     ),
-    // All tables of a task in one statement; in pages, oldest first.
+    // All tables of a task in one statement; in pages, oldest first. Keys and labels are found task by task, each by its whole key: joined to
+    // their tables, a plan made while those were empty would read all of them for every task.
     retention: build(
       "remove_expired_tasks",
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
@@ -120,23 +121,26 @@ export function upkeepStatements(build: Build): UpkeepStatements {
           AND f.finish_time < (SELECT now FROM c) - $4::int8 * interval '1 microsecond'
           AND (f.key_hold_until IS NULL OR f.key_hold_until < (SELECT now FROM c))
         ORDER BY f.finish_time, f.id LIMIT $5::int4 FOR UPDATE SKIP LOCKED),
+      said AS MATERIALIZED (
+        SELECT old.id, t.name, t.key, t.create_time, t.labels FROM old CROSS JOIN LATERAL (
+          SELECT t.name, t.key, t.create_time, t.labels FROM $schema.tasks t WHERE t.shard = $1 AND t.id = old.id OFFSET 0) t),
       f AS (DELETE FROM $schema.finished_tasks x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) RETURNING x.id),
       t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       k AS (
-        DELETE FROM $schema.task_keys x USING (
-          SELECT t.namespace, t.name, t.key, t.id FROM $schema.tasks t
-          WHERE t.shard = $1 AND t.id = ANY (ARRAY(SELECT id FROM old)) AND t.key IS NOT NULL) y
-        WHERE x.shard = $1 AND x.namespace = y.namespace AND x.name = y.name AND x.key = y.key AND x.id = y.id),
+        DELETE FROM $schema.task_keys x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) AND x.ctid = ANY (ARRAY(
+          SELECT y.tid FROM said CROSS JOIN LATERAL (
+            SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = $2 AND k.name = said.name
+              AND k.key = said.key AND k.id = said.id OFFSET 0) y
+          WHERE said.key IS NOT NULL))),
       b AS (
-        DELETE FROM $schema.task_labels x USING (
-          SELECT t.namespace, t.id, t.create_time, p.pair ->> 0 AS key, p.pair ->> 1 AS value
-          FROM $schema.tasks t, jsonb_array_elements(t.labels::jsonb) AS p(pair)
-          WHERE t.shard = $1 AND t.id = ANY (ARRAY(SELECT id FROM old)) AND t.labels IS NOT NULL) y
-        WHERE x.shard = $1 AND x.namespace = y.namespace AND x.key = y.key AND x.value = y.value
-          AND x.create_time = y.create_time AND x.id = y.id)
+        DELETE FROM $schema.task_labels x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) AND x.ctid = ANY (ARRAY(
+          SELECT y.tid FROM said CROSS JOIN LATERAL jsonb_array_elements(said.labels::jsonb) AS p(pair) CROSS JOIN LATERAL (
+            SELECT b.ctid AS tid FROM $schema.task_labels b WHERE b.shard = $1 AND b.namespace = $2 AND b.key = p.pair ->> 0
+              AND b.value = p.pair ->> 1 AND b.create_time = said.create_time AND b.id = said.id OFFSET 0) y
+          WHERE said.labels IS NOT NULL)))
       SELECT count(*) FROM f`,
     ),
     // The first row of a group, by the index's order, is its earliest: one probe a group tells when it has work.
