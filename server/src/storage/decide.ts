@@ -6,7 +6,7 @@ import { transition } from "../domain/transition.js";
 import type { ApplyStatements } from "./apply-decisions.js";
 import { applyDecisions } from "./apply-decisions.js";
 import { FENCING_BASE } from "./lease-tasks.js";
-import { LIVE_COLUMNS, TASK_OF_LIVE, readLive, stateOf } from "./live-rows.js";
+import { FINISHED_FIRST, finishedOf, LIVE_COLUMNS, TASK_OF_LIVE, readLive, stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { bytes, hexDigits, instant, integer, optionalInstant, text } from "./statement.js";
 import type { DecideResult, FinishedOutcome, TaskReference } from "./storage.js";
@@ -40,7 +40,7 @@ export function decideStatements(build: Build): DecideStatements {
     finished: build(
       "finished_outcome",
       `SELECT f.state, f.last_outcome_nonce, f.last_outcome_seq, f.last_outcome_invalid FROM $schema.finished_tasks f
-      WHERE f.shard = $1 AND f.id = $2::uuid AND f.namespace = $3`,
+      WHERE ${finishedOf("$2::uuid")} AND f.namespace = $3 ${FINISHED_FIRST}`,
     ),
     // Whoever has the key; else the latest task that had it.
     ofKey: build(

@@ -6,7 +6,7 @@ import type { FinalState, LiveTask } from "../domain/task.js";
 import { timelineParameters } from "./apply-decisions.js";
 import type { DecideStatements } from "./decide.js";
 import { readError, writeError } from "./json-columns.js";
-import { LIVE_COLUMN_COUNT, LIVE_COLUMNS, pendingReasonNumber, readLive, stateOf } from "./live-rows.js";
+import { FINISHED_FIRST, finishedOf, LIVE_COLUMN_COUNT, LIVE_COLUMNS, pendingReasonNumber, readLive, stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { instant, integer } from "./statement.js";
 import type { Deleted, Retried } from "./storage.js";
@@ -22,13 +22,17 @@ export interface FinishedStatements {
   readonly remove: Statement;
 }
 
+/** The row of a finished task `x` that `lockFinished` has locked before in the same transaction, so that its place stands. */
+const THE_LOCKED_ROW = `x.shard = $1 AND x.id = $2::uuid
+        AND x.ctid = (SELECT f.ctid FROM $schema.finished_tasks f WHERE ${finishedOf("$2::uuid")} ${FINISHED_FIRST})`;
+
 /** Builds the statements of this file for one schema. */
 export function finishedStatements(build: Build): FinishedStatements {
   return {
     lockFinished: build(
       "lock_finished",
       `SELECT ${LIVE_COLUMNS}, f.state, f.error FROM $schema.finished_tasks f
-      JOIN $schema.tasks t ON t.shard = $1 AND t.id = f.id
+      CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = f.id OFFSET 0) t
       CROSS JOIN LATERAL (
         SELECT f.id, f.namespace, f.queue, f.priority, 0 AS state, f.pending_reason, f.run_at, NULL::timestamptz AS suspend_time, f.failures,
           f.lost_leases, 0 AS releases, NULL::bytea AS lease_nonce, NULL::uuid AS session_id, NULL::int8 AS session_epoch, f.lease_time,
@@ -37,7 +41,7 @@ export function finishedStatements(build: Build): FinishedStatements {
           NULL::timestamptz AS total_deadline, NULL::text AS cancel_reason, NULL::timestamptz AS cancel_time,
           NULL::timestamptz AS cancel_deadline, NULL::text AS proceeds, f.execution_metadata_version, f.execution_metadata_bytes,
           f.checkpoint_count, f.checkpoint_time, NULL::text AS last_error, f.revision) l
-      WHERE f.shard = $1 AND f.id = $2::uuid AND f.namespace = $3 FOR UPDATE OF f`,
+      WHERE ${finishedOf("$2::uuid")} AND f.namespace = $3 ${FINISHED_FIRST} FOR UPDATE OF f`,
     ),
     isLive: build("is_live", `SELECT 1 FROM $schema.live_tasks l WHERE l.shard = $1 AND l.id = $2::uuid AND l.namespace = $3`),
     // Keeps a key that the task holds, takes again one that is free.
@@ -50,7 +54,7 @@ export function finishedStatements(build: Build): FinishedStatements {
     ),
     reopen: build(
       "reopen_task",
-      `WITH gone AS (DELETE FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.id = $2::uuid RETURNING f.*),
+      `WITH gone AS (DELETE FROM $schema.finished_tasks x WHERE ${THE_LOCKED_ROW} RETURNING x.*),
       forgotten AS (DELETE FROM $schema.execution_metadata m WHERE m.shard = $1 AND m.id = $2::uuid AND $3::int8 = 0),
       live AS (
         INSERT INTO $schema.live_tasks (shard, namespace, id, queue, name, priority, state, pending_reason, run_at, revision, failures,
@@ -75,20 +79,27 @@ export function finishedStatements(build: Build): FinishedStatements {
     ),
     remove: build(
       "delete_task",
-      `WITH f AS (DELETE FROM $schema.finished_tasks x WHERE x.shard = $1 AND x.id = $2::uuid RETURNING x.id, x.namespace),
-      t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f) RETURNING x.namespace, x.name, x.key, x.id),
-      k AS (DELETE FROM $schema.task_keys x USING t WHERE x.shard = $1 AND x.namespace = t.namespace AND x.name = t.name AND x.key = t.key AND x.id = t.id),
-      m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f)),
-      e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f)),
-      p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM f)),
+      `WITH g AS (
+        DELETE FROM $schema.finished_tasks x WHERE ${THE_LOCKED_ROW} RETURNING x.id),
+      said AS MATERIALIZED (SELECT t.* FROM g CROSS JOIN LATERAL (
+        SELECT t.namespace, t.id, t.name, t.key, t.create_time, t.labels FROM $schema.tasks t WHERE t.shard = $1 AND t.id = g.id OFFSET 0) t),
+      t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM g)),
+      k AS (
+        DELETE FROM $schema.task_keys x USING (
+          SELECT y.tid FROM said CROSS JOIN LATERAL (
+            SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = said.namespace AND k.name = said.name
+              AND k.key = said.key AND k.id = said.id OFFSET 0) y) z
+        WHERE x.shard = $1 AND x.id = $2::uuid AND x.ctid = z.tid),
+      m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM g)),
+      e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM g)),
+      p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = $2::uuid AND EXISTS (SELECT 1 FROM g)),
       b AS (
         DELETE FROM $schema.task_labels x USING (
-          SELECT y.namespace, y.id, y.create_time, p.pair ->> 0 AS key, p.pair ->> 1 AS value
-          FROM $schema.tasks y, jsonb_array_elements(y.labels::jsonb) AS p(pair)
-          WHERE y.shard = $1 AND y.id = $2::uuid AND y.labels IS NOT NULL) z
-        WHERE x.shard = $1 AND x.namespace = z.namespace AND x.key = z.key AND x.value = z.value
-          AND x.create_time = z.create_time AND x.id = z.id)
-      SELECT id FROM f`,
+          SELECT y.tid FROM said CROSS JOIN LATERAL jsonb_array_elements(said.labels::jsonb) AS p(pair) CROSS JOIN LATERAL (
+            SELECT b.ctid AS tid FROM $schema.task_labels b WHERE b.shard = $1 AND b.namespace = said.namespace AND b.key = p.pair ->> 0
+              AND b.value = p.pair ->> 1 AND b.create_time = said.create_time AND b.id = said.id OFFSET 0) y) z
+        WHERE x.shard = $1 AND x.id = $2::uuid AND x.ctid = z.tid)
+      SELECT id FROM g`,
     ),
   };
 }

@@ -13,7 +13,7 @@ import { textArray, uuidArray } from "./binary-arrays.js";
 import type { DecideStatements } from "./decide.js";
 import type { InsertContext, InsertStatements } from "./insert-tasks.js";
 import { insertTasks } from "./insert-tasks.js";
-import { TASK_OF_LIVE, readLive } from "./live-rows.js";
+import { FINISHED_FIRST, finishedOf, TASK_OF_LIVE, readLive } from "./live-rows.js";
 import type { Connection, Row, Statement } from "./statement.js";
 import { bytes, instant, text } from "./statement.js";
 import type { Inserted } from "./storage.js";
@@ -46,7 +46,7 @@ export function keyStatements(build: Build): KeyStatements {
       CROSS JOIN LATERAL (
         SELECT * FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = u.namespace AND k.name = u.name AND k.key = u.key OFFSET 0) k
       CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = k.id OFFSET 0) t
-      LEFT JOIN LATERAL (SELECT f.id FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.id = k.id OFFSET 0) f ON true`,
+      LEFT JOIN LATERAL (SELECT f.id FROM $schema.finished_tasks f WHERE ${finishedOf("k.id")} ${FINISHED_FIRST}) f ON true`,
     ),
     passOn: build(
       "pass_key_on",

@@ -34,6 +34,16 @@ const FINISH_REASONS = [
  */
 export const TASK_OF_LIVE = "CROSS JOIN LATERAL (SELECT * FROM $schema.tasks t WHERE t.shard = $1 AND t.id = l.id OFFSET 0) t";
 
+/**
+ * The finished task `f` of one id, to be followed by `FINISHED_FIRST` in the same SELECT. Asked plainly for the id, any index that has it somewhere is
+ * as good as the primary key on empty tables, and would be read from end to end ever after; only the primary key has a range of ids in order.
+ */
+export function finishedOf(id: string): string {
+  return `f.shard = $1 AND f.id BETWEEN ${id} AND ${id}`;
+}
+/** See `finishedOf`. */
+export const FINISHED_FIRST = "ORDER BY f.id LIMIT 1";
+
 /** A state as it is stored: 0 to 2 unfinished, 3 to 5 final. */
 export function stateNumber(state: TaskState): number {
   return STATES.indexOf(state);

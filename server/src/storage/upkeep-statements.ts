@@ -117,30 +117,33 @@ export function upkeepStatements(build: Build): UpkeepStatements {
       "remove_expired_tasks",
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now),
       old AS MATERIALIZED (
-        SELECT f.id FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.namespace = $2 AND f.state = $3::int2
+        SELECT f.id, f.ctid AS tid FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.namespace = $2 AND f.state = $3::int2
           AND f.finish_time < (SELECT now FROM c) - $4::int8 * interval '1 microsecond'
           AND (f.key_hold_until IS NULL OR f.key_hold_until < (SELECT now FROM c))
         ORDER BY f.finish_time, f.id LIMIT $5::int4 FOR UPDATE SKIP LOCKED),
       said AS MATERIALIZED (
         SELECT old.id, t.name, t.key, t.create_time, t.labels FROM old CROSS JOIN LATERAL (
           SELECT t.name, t.key, t.create_time, t.labels FROM $schema.tasks t WHERE t.shard = $1 AND t.id = old.id OFFSET 0) t),
-      f AS (DELETE FROM $schema.finished_tasks x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) RETURNING x.id),
+      f AS (
+        DELETE FROM $schema.finished_tasks x USING old WHERE x.shard = $1 AND x.id = old.id AND x.ctid = old.tid RETURNING x.id),
       t AS (DELETE FROM $schema.tasks x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       m AS (DELETE FROM $schema.execution_metadata x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       e AS (DELETE FROM $schema.task_events x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       p AS (DELETE FROM $schema.task_progress x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old))),
       k AS (
-        DELETE FROM $schema.task_keys x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) AND x.ctid = ANY (ARRAY(
-          SELECT y.tid FROM said CROSS JOIN LATERAL (
+        DELETE FROM $schema.task_keys x USING (
+          SELECT said.id, y.tid FROM said CROSS JOIN LATERAL (
             SELECT k.ctid AS tid FROM $schema.task_keys k WHERE k.shard = $1 AND k.namespace = $2 AND k.name = said.name
               AND k.key = said.key AND k.id = said.id OFFSET 0) y
-          WHERE said.key IS NOT NULL))),
+          WHERE said.key IS NOT NULL) z
+        WHERE x.shard = $1 AND x.id = z.id AND x.ctid = z.tid),
       b AS (
-        DELETE FROM $schema.task_labels x WHERE x.shard = $1 AND x.id = ANY (ARRAY(SELECT id FROM old)) AND x.ctid = ANY (ARRAY(
-          SELECT y.tid FROM said CROSS JOIN LATERAL jsonb_array_elements(said.labels::jsonb) AS p(pair) CROSS JOIN LATERAL (
+        DELETE FROM $schema.task_labels x USING (
+          SELECT said.id, y.tid FROM said CROSS JOIN LATERAL jsonb_array_elements(said.labels::jsonb) AS p(pair) CROSS JOIN LATERAL (
             SELECT b.ctid AS tid FROM $schema.task_labels b WHERE b.shard = $1 AND b.namespace = $2 AND b.key = p.pair ->> 0
               AND b.value = p.pair ->> 1 AND b.create_time = said.create_time AND b.id = said.id OFFSET 0) y
-          WHERE said.labels IS NOT NULL)))
+          WHERE said.labels IS NOT NULL) z
+        WHERE x.shard = $1 AND x.id = z.id AND x.ctid = z.tid)
       SELECT count(*) FROM f`,
     ),
     // The first row of a group, by the index's order, is its earliest: one probe a group tells when it has work.

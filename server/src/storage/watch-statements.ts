@@ -1,6 +1,7 @@
 // How do waiters and progress reach the database without costing a durable write or a statement each?
 
 import { float8Array, instantArray, int8Array, textArray, uuidArray } from "./binary-arrays.js";
+import { FINISHED_FIRST, finishedOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
 import { integer, optionalInteger, text } from "./statement.js";
 import type { KnownTask, StoredProgress } from "./storage.js";
@@ -22,7 +23,7 @@ export function watchStatements(build: Build): WatchStatements {
       "changed_tasks",
       `SELECT u.id, r.revision FROM unnest($2::uuid[], $3::int8[], $4::timestamptz[]) AS u(id, revision, progress_time) LEFT JOIN LATERAL (
         SELECT l.revision, CASE WHEN l.state = 1 THEN l.lease_time END AS lease_time FROM $schema.live_tasks l WHERE l.shard = $1 AND l.id = u.id
-        UNION ALL SELECT f.revision, NULL FROM $schema.finished_tasks f WHERE f.shard = $1 AND f.id = u.id) r ON true
+        UNION ALL (SELECT f.revision, NULL FROM $schema.finished_tasks f WHERE ${finishedOf("u.id")} ${FINISHED_FIRST})) r ON true
       WHERE r.revision IS DISTINCT FROM u.revision OR (u.progress_time IS NOT NULL AND r.lease_time IS NOT NULL AND EXISTS (
         SELECT 1 FROM $schema.task_progress p WHERE p.shard = $1 AND p.id = u.id AND p.update_time > u.progress_time
           AND p.update_time >= r.lease_time))`,
