@@ -79,11 +79,21 @@ export function identity({ calls, tasks }: Ledger): Violation[] {
     const ordered = list.sort((a, b) => a.createUs - b.createUs);
     ordered.forEach((task, index) => {
       const next = ordered[index + 1];
-      if (next !== undefined && (task.finishUs === null || task.finishUs > next.createUs))
+      if (next !== undefined && (task.finishUs === null || task.finishUs > storedByUs(next, calls)))
         found.push({ guarantee: "G7", finding: `${place} was unfinished when ${next.id} got the same key`, task: task.id });
     });
   }
   return found;
+}
+
+/**
+ * When a task was stored at the latest: when it was answered or something happened to it. An insert that waits for whoever holds its key has read
+ * its time of creation before, so that time alone says nothing of the order; it stands in where nothing else is known.
+ */
+function storedByUs({ id, createUs, events }: FinalTask, calls: Ledger["calls"]): number {
+  const answers = [...calls.values()].flat().filter(({ outcome, answered }) => outcome === "ok" && answered === id);
+  const signs = [...answers.map(({ endUs }) => endUs ?? Infinity), ...events.slice(1).map(({ atUs }) => atUs)];
+  return signs.length === 0 ? createUs : Math.min(...signs);
 }
 
 /** G17: a refusal refuses, and nobody is answered that the server has a bug. */

@@ -259,6 +259,18 @@ describe("the checker of runs with faults", () => {
     expect(found(history([...WELL, unknown], stored(), stored({ id: "u" })))).toEqual([]);
   });
 
+  it("lets a key go on to a task whose insert waited for the end of the one that had it, and no sooner", () => {
+    const story = (answeredS: number): History => {
+      const submitted = call("submit", 6.5, { task: "u", answered: "u", state: "PENDING", created: true, endUs: at(answeredS) });
+      const events = [event("SUBMITTED", 6.9, { dueUs: at(6.9) })];
+      const waited = stored({ ...{ id: "u", key: "k", createUs: at(6.9), finishUs: null, state: "CANCELLED", events } });
+      return history([...WELL, submitted], stored({ key: "k" }), waited);
+    };
+    const ofKey = (of: History): string[] => found(of).filter((line) => line.startsWith("G7"));
+    expect(ofKey(story(7.05))).toEqual([]);
+    expect(ofKey(story(6.95))).toEqual([expect.stringMatching(/got the same key/)]);
+  });
+
   it("tells the story of a task in the order of time, with calls, reports and faults", () => {
     const fault: Entry = { what: "fault", atUs: at(3), who: "kill-workers", note: "w1" };
     const lines = timelineOf(history([...WELL, fault]), "t").split("\n");

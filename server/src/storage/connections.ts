@@ -184,7 +184,8 @@ export class TransactionPool implements Connection {
     // An idle connection that breaks is replaced by the pool; without a listener the error would end the process.
     this.pool.on("error", () => undefined);
     this.pool.on("connect", (client) => {
-      // The pool listens only while a connection is idle: one that is lent out, or given up and not yet closed, may be told its end too.
+      // The pool listens only while a connection is idle. One that is lent out may be told its end too, even before its borrower learns of it:
+      // a connection that is ready and its FATAL can arrive as one.
       client.on("error", () => undefined);
       heedWarnings(client);
       this.current.add(client);
