@@ -203,14 +203,7 @@ export interface Parts {
 }
 
 /** Wires the rooms of a server over a storage; nothing runs before `start`. */
-export function wire(
-  config: Config,
-  clock: Clock,
-  storage: Storage,
-  serverId: string,
-  log: Log,
-  observed: Observing | null = null,
-): Parts {
+export function wire(config: Config, clock: Clock, storage: Storage, serverId: string, log: Log, observed: Observing | null = null): Parts {
   const handOver = (session: WorkerSession, tasks: readonly LeasedTask[]): Promise<void> =>
     workers.deliver(session, observed?.given(tasks) ?? inTheirTraces(tasks, clock.nowUs()));
   const failed = quietly(clock, log);
