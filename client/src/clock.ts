@@ -16,17 +16,15 @@ export interface Clock {
   now(): number;
   /** Milliseconds that never go back. Used for everything that is measured. */
   monotonic(): number;
-  /**
-   * Calls back once after `delayMs` (any length, also beyond 2^31 ms; below 0 counts as 0).
-   * A `background` timer does not keep the process alive. A `pulse` gives, or misses, a sign of life: a clock that leaps over hours in which
-   * nothing is due leaps over it.
-   */
+  /** Calls back once after `delayMs` (any length, also beyond 2^31 ms; below 0 counts as 0). */
   timer(delayMs: number, callback: () => void, options?: TimerOptions): Timer;
 }
 
 /** What kind of timer. */
 export interface TimerOptions {
+  /** Does not keep the process alive. */
   readonly background?: boolean;
+  /** Gives, or misses, a sign of life: a clock that leaps over hours in which nothing is due leaps over it. */
   readonly pulse?: boolean;
 }
 
