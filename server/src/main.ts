@@ -221,7 +221,6 @@ export function wire(config: Config, clock: Clock, storage: Storage, serverId: s
   });
   // Made before the dispatcher and the sessions that it asks and delivers to.
   const reservations = new SlotReservations(
-    storage,
     { idle: (namespace) => dispatcher.idle(namespace) },
     {
       deliver: handOver,

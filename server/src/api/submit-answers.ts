@@ -53,7 +53,7 @@ export function idOf(ownId: string, inserted: Inserted): string {
 
 /** The answer of a task that was stored just now. */
 export function created({ config }: AnswerParts, task: NewTask, { createTimeUs, leased }: Created): Submitted {
-  return { task: toTask(storedNow(task, createTimeUs, leased), "BASIC", config.retentionUs), created: true };
+  return { task: toTask(storedNow(task, createTimeUs, leased?.task), "BASIC", config.retentionUs), created: true };
 }
 
 /** The answer of one task among many that was read: without what its submission does not bound. */

@@ -4,7 +4,7 @@
 
 import type { NewTask } from "../domain/new-task.js";
 import { freshNonce } from "../storage/nonce.js";
-import type { ClaimingSession, Inserted, LeasedTask, ReservedSlots, Storage } from "../storage/storage.js";
+import type { ClaimingSession, Inserted, LeasedTask, ReservedSlots } from "../storage/storage.js";
 import type { WorkerSession } from "./worker-session.js";
 
 /** What the dispatcher knows of sessions with room. */
@@ -41,7 +41,6 @@ export class SlotReservations {
   private turn = 0;
 
   constructor(
-    private readonly storage: Pick<Storage, "currentSessions">,
     private readonly sessions: IdleSessions,
     private readonly delivery: Delivery,
   ) {}
@@ -102,18 +101,28 @@ export class SlotReservations {
     claiming: readonly ClaimingSession[],
   ): Promise<void> {
     const leased = new Map<WorkerSession, LeasedTask[]>();
+    const outdated: LeasedTask[] = [];
+    const unknown = inserted.some((answer) => answer.kind === "created" && answer.leased?.isCurrent === null);
     tasks.forEach((task, index) => {
       const answer = inserted[index];
       const seat = seats.get(task.submission.id);
       if (seat === undefined || answer?.kind !== "created" || answer.leased === undefined) return;
-      const list = leased.get(seat.session);
       const { labels, traceContext, metadata, executionMetadata } = task.submission;
-      const one: LeasedTask = { live: answer.leased, labels, traceContext, metadata, executionMetadata };
+      const one: LeasedTask = { live: answer.leased.task, labels, traceContext, metadata, executionMetadata };
+      const { isCurrent } = answer.leased;
+      // Like a claim: nothing is delivered for a stream that was taken over meanwhile.
+      if (isCurrent === false) outdated.push(one);
+      if (isCurrent !== true) return;
+      const list = leased.get(seat.session);
       if (list === undefined) leased.set(seat.session, [one]);
       else list.push(one);
     });
+    if (unknown) this.delivery.lost(claiming);
     try {
-      if (leased.size > 0) await this.handOver(leased, claiming);
+      await Promise.all([
+        ...[...leased].map(([session, list]) => this.delivery.deliver(session, list)),
+        ...(outdated.length === 0 ? [] : [this.delivery.giveBack(outdated)]),
+      ]);
     } catch (error) {
       this.delivery.lost(claiming);
       this.delivery.failed(error);
@@ -121,15 +130,5 @@ export class SlotReservations {
       // Only now: what was delivered is held by then, and what was not needed is free again.
       for (const seat of seats.values()) seat.session.unreserve(seat.taskName);
     }
-  }
-
-  // After the commit, like a claim: nothing is delivered for a stream that was taken over meanwhile.
-  private async handOver(leased: ReadonlyMap<WorkerSession, readonly LeasedTask[]>, claiming: readonly ClaimingSession[]): Promise<void> {
-    const current = await this.storage.currentSessions(claiming);
-    await Promise.all(
-      [...leased].map(([session, tasks]) =>
-        current.has(session.id) ? this.delivery.deliver(session, tasks) : this.delivery.giveBack(tasks),
-      ),
-    );
   }
 }

@@ -94,13 +94,16 @@ export interface Transactions extends Connection {
 /** Statements that may be on one lane. Whoever uses it bounds what he sends; this is for calls that come one by one, as hellos. */
 const MOST_ON_A_LANE = 1_000;
 
-/** A connection of its own that is opened when first needed and replaced after a break. */
+/**
+ * A connection of its own that is opened when first needed and replaced after a break. Statements are sent as they come, each a transaction of
+ * its own: those of one turn of the event loop run in their order, each after the commit of the one before, in one way there and back.
+ */
 export class Lane implements HotLane {
   private client: pg.Client | null = null;
   private opening: Promise<pg.Client> | null = null;
   private closed = false;
   private running = 0;
-  /** Ends with the statement before. */
+  /** Ends with all statements that were given. */
   private last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -113,10 +116,18 @@ export class Lane implements HotLane {
     if (this.running >= MOST_ON_A_LANE) throw overloaded("too many statements wait for a connection", 1000, 0);
     this.running++;
     try {
-      const client = await this.connected();
-      // Queued here, because the driver means to stop doing it. What waits when the connection breaks fails with it, at once.
-      const turn = this.last.then(() => this.runConnected(client, statement, values));
-      this.last = turn.catch(() => undefined);
+      // Without waiting where it is there already: nothing may come between statements of one turn.
+      const client = this.client ?? (await this.connected());
+      const before = this.last;
+      // What is under way when the connection breaks fails with it, at once. Without pipelining it waits here, because the driver means to stop
+      // queueing.
+      const turn = this.settings.prepared
+        ? this.runConnected(client, statement, values)
+        : before.then(() => this.runConnected(client, statement, values));
+      this.last = turn.then(
+        () => before,
+        () => before,
+      );
       return await turn;
     } finally {
       this.running--;
@@ -162,7 +173,8 @@ export class Lane implements HotLane {
   }
 
   private async open(): Promise<pg.Client> {
-    const client = new pg.Client(clientConfig(this.settings, `leasehold ${this.name}`));
+    // Poolers that mix up prepared statements are trusted with one statement at a time.
+    const client = new pg.Client({ ...clientConfig(this.settings, `leasehold ${this.name}`), pipeline: this.settings.prepared });
     client.on("error", () => {
       this.discard(client);
     });
@@ -284,7 +296,7 @@ export class TransactionPool implements Transactions {
   }
 }
 
-/** Connections on which a warning came with the statement that runs. */
+/** Connections on which a warning came. Nobody can tell with which of the statements that were under way: all of them are refused. */
 const doubted = new WeakSet<pg.ClientBase>();
 
 // A commit whose wait for the standby was cancelled is answered like any other; this warning is all that tells it apart.
@@ -295,7 +307,7 @@ function heedWarnings(client: pg.ClientBase): void {
 }
 
 function refuseDoubt(client: pg.ClientBase): void {
-  if (doubted.delete(client)) throw new DatabaseFault("unavailable", "the commit may not have reached the standby", true, 1000);
+  if (doubted.has(client)) throw new DatabaseFault("unavailable", "the commit may not have reached the standby", true, 1000);
 }
 
 async function runOn(client: pg.ClientBase, statement: Statement, values: readonly unknown[], prepared: boolean): Promise<Row[]> {

@@ -6,7 +6,8 @@ import { transition } from "../domain/transition.js";
 import { boolArray, byteaArray, hexArray, instantArray, int2Array, int4Array, int8Array, textArray, uuidArray } from "./binary-arrays.js";
 import { writeLabels, writeRetryPolicy, writeTraceContext } from "./json-columns.js";
 import { pendingReasonNumber } from "./live-rows.js";
-import { FENCING_BASE } from "./lease-tasks.js";
+import type { LeaseStatements } from "./lease-tasks.js";
+import { currentSessions, FENCING_BASE } from "./lease-tasks.js";
 import { isSearchable } from "./searchable.js";
 import type { Connection, Statement } from "./statement.js";
 import { hexDigits, instant, integer, text } from "./statement.js";
@@ -109,6 +110,49 @@ export interface InsertContext {
 /** No slots wait for the tasks. */
 export const NO_SLOTS: ReservedSlots = { sessions: [], sessionOf: new Map() };
 
+/** The same in a transaction of its own, and the sessions of what was leased read again behind its commit. */
+export async function insertLeasing(
+  connection: Connection,
+  statements: InsertStatements & Pick<LeaseStatements, "epochs">,
+  tasks: readonly NewTask[],
+  context: InsertContext,
+): Promise<Inserted[]> {
+  const { shard, slots } = context;
+  const inserting = insertTasks(connection, statements, tasks, context);
+  // Sent as one: it is answered by what is there after the commit.
+  const reading = readCurrent(connection, statements, shard, slots);
+  return withCurrent(await inserting, await reading);
+}
+
+/** Reads the sessions of what was leased again, after the commit. */
+export async function rereadSessions(
+  connection: Connection,
+  statements: Pick<LeaseStatements, "epochs">,
+  shard: number,
+  slots: ReservedSlots,
+  inserted: Inserted[],
+): Promise<Inserted[]> {
+  return withCurrent(inserted, await readCurrent(connection, statements, shard, slots));
+}
+
+// What was stored stays stored, whether this can be read or not.
+async function readCurrent(
+  connection: Connection,
+  statements: Pick<LeaseStatements, "epochs">,
+  shard: number,
+  { sessions }: ReservedSlots,
+): Promise<ReadonlySet<string> | null> {
+  if (sessions.length === 0) return new Set();
+  return currentSessions(connection, statements, shard, sessions).catch(() => null);
+}
+
+function withCurrent(inserted: Inserted[], current: ReadonlySet<string> | null): Inserted[] {
+  return inserted.map((one) => {
+    if (one.kind !== "created" || one.leased === undefined) return one;
+    return { ...one, leased: { ...one.leased, isCurrent: current?.has(one.leased.task.lease?.sessionId ?? "") ?? null } };
+  });
+}
+
 /** Stores tasks of one shard, sorted by id; answers them in the order given. */
 export async function insertTasks(
   connection: Connection,
@@ -149,7 +193,7 @@ function createdAt(task: NewTask, createTimeUs: number, fencingToken: number, { 
   const event = { kind: "leased", lease: { nonce, sessionId, epoch }, workerName, fencingBase: fencingToken - 1 } as const;
   const times = { nowUs: createTimeUs, chance: 0, executionMetadata: null, maxPayloadBytes: 0 };
   const answer = transition(storedTask(task, createTimeUs), event, times);
-  return answer.kind === "changed" ? { kind: "created", createTimeUs, leased: answer.task } : unanswered();
+  return answer.kind === "changed" ? { kind: "created", createTimeUs, leased: { task: answer.task, isCurrent: null } } : unanswered();
 }
 
 function unanswered(): never {

@@ -127,11 +127,14 @@ export async function leaseTasks(
   claim: Claim,
   observe: (nowUs: number) => void,
 ): Promise<Claimed> {
-  const rows = await runClaim(connection, statements, shard, claim);
+  // Sent as one: the second is answered by what is there after the commit of the first.
+  const [rows, current] = await Promise.all([
+    runClaim(connection, statements, shard, claim),
+    currentSessions(connection, statements, shard, claim.sessions),
+  ]);
   const first = rows[0];
   if (first === undefined) return { leased: [], outdated: [] };
   observe(instant(first, LIVE_COLUMN_COUNT + 6));
-  const current = await currentSessions(connection, statements, shard, claim.sessions);
   const claimed: Claimed = { leased: [], outdated: [] };
   for (const row of rows) {
     const task = readLeased(row);
@@ -152,7 +155,7 @@ function runClaim(connection: Connection, statements: LeaseStatements, shard: nu
 /** Those of the sessions that live on at the same epoch, read after the commit of what was leased for them. */
 export async function currentSessions(
   connection: Connection,
-  statements: LeaseStatements,
+  statements: Pick<LeaseStatements, "epochs">,
   shard: number,
   sessions: readonly ClaimingSession[],
 ): Promise<Set<string>> {

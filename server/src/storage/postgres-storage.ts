@@ -17,8 +17,8 @@ import { clientConfig, Lane } from "./connections.js";
 import { decideById, decideStatements, resolveId } from "./decide.js";
 import { deleteFinished, finishedStatements, retryFinished } from "./finished-tasks.js";
 import { insertWithKeys, keyStatements } from "./insert-keyed.js";
-import { insertStatements, insertTasks, NO_SLOTS } from "./insert-tasks.js";
-import { currentSessions, leaseStatements, leaseTasks, readPayloads } from "./lease-tasks.js";
+import { insertLeasing, insertStatements, NO_SLOTS, rereadSessions } from "./insert-tasks.js";
+import { leaseStatements, leaseTasks, readPayloads } from "./lease-tasks.js";
 import { readLive } from "./live-rows.js";
 import type { Pools, QueueSettings } from "./pools.js";
 import { openPools } from "./pools.js";
@@ -186,22 +186,22 @@ function openLanes(settings: StorageSettings, reachability: Reachability): Lanes
   return { submits, reports, leases, beats, hints, all: [...submits, ...reports, leases, beats, hints] };
 }
 
-type TaskOperations = "insertTasks" | "currentSessions" | "leaseTasks" | "readPayloads" | "applyDecisions" | "decide" | "groupsWithWork";
+type TaskOperations = "insertTasks" | "leaseTasks" | "readPayloads" | "applyDecisions" | "decide" | "groupsWithWork";
 
 function taskOperations({ settings, clock, lanes, pools, statements, observe }: Parts): Pick<Storage, TaskOperations> {
   return {
     insertTasks: (tasks, atomic, caller, slots = NO_SLOTS) => {
       const keyed = tasks.some(({ submission }) => submission.key !== null);
       const context = { shard: SHARD, slots, chance: clock.chance(), observe };
-      if (!atomic && !keyed) return insertTasks(idlest(lanes.submits), statements, tasks, context);
+      if (!atomic && !keyed) return insertLeasing(idlest(lanes.submits), statements, tasks, context);
       const insert = (connection: Connection): Promise<Inserted[]> => insertWithKeys(connection, statements, tasks, context);
-      if (!atomic) return pools.submissions.transaction(insert);
-      return insertAtomically(() =>
-        pools.submissions.transaction(async (connection) => allOrNothing(tasks, await insert(connection)), caller),
-      );
+      const stored = atomic
+        ? insertAtomically(() => pools.submissions.transaction(async (connection) => allOrNothing(tasks, await insert(connection)), caller))
+        : pools.submissions.transaction(insert);
+      // After the commit, which the transaction ends with.
+      return stored.then((inserted) => rereadSessions(lanes.leases, statements, SHARD, slots, inserted));
     },
     leaseTasks: (claim) => leaseTasks(lanes.leases, statements, SHARD, claim, observe),
-    currentSessions: (sessions) => currentSessions(lanes.leases, statements, SHARD, sessions),
     readPayloads: (namespace, taskId) => readPayloads(pools.workers, statements, shardOf(taskId, SHARDS), namespace, taskId),
     applyDecisions: (decisions) => applyDecisions(idlest(lanes.reports), statements, SHARD, decisions, observe),
     decide: (reference, event, etagRevision, caller) =>

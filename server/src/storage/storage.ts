@@ -15,10 +15,17 @@ export type TaskReference =
 /** What became of one task of `insertTasks`. */
 export type Inserted =
   /**
-   * `leased`: the running task, where it was stored with a lease of a reserved slot. `replaced`: the never leased task whose key it took
-   * over, and how that one ended.
+   * `leased`: where it was stored with a lease of a reserved slot. `replaced`: the never leased task whose key it took over, and how that one
+   * ended.
    */
-  { readonly kind: "created"; readonly createTimeUs: number; readonly leased?: LiveTask; readonly replaced?: Decided } | Conflict;
+  { readonly kind: "created"; readonly createTimeUs: number; readonly leased?: LeasedAtOnce; readonly replaced?: Decided } | Conflict;
+
+/** A task that was stored with a lease. */
+export interface LeasedAtOnce {
+  readonly task: LiveTask;
+  /** Whether its session, read again after the commit, was still what it was: otherwise it must not be delivered. Null: that could not be read. */
+  readonly isCurrent: boolean | null;
+}
 
 /** A group of tasks that are leased alike: the unit of which the dispatcher knows whether it has work. */
 export interface Group {
@@ -285,10 +292,11 @@ export interface UpkeepTick {
  * too long; without one they wait.
  */
 export interface Storage {
-  /** Stores tasks, those with a reserved slot as leased if they are due; `atomic`: all or, on a fault, none. Answers each in the order given. */
+  /**
+   * Stores tasks, those with a reserved slot as leased if they are due, whose sessions' epochs are re-read after commit; `atomic`: all or, on a
+   * fault, none. Answers each in the order given.
+   */
   insertTasks(tasks: readonly NewTask[], atomic: boolean, caller?: Caller, slots?: ReservedSlots): Promise<Inserted[]>;
-  /** Those of the sessions that live on at the same epoch: what was leased for others must not be delivered. */
-  currentSessions(sessions: readonly ClaimingSession[]): Promise<ReadonlySet<string>>;
   /** Leases due tasks for free slots, by priority and due time within a queue, queues taking turns. Re-reads the sessions' epochs after commit: what was claimed for an older one is `outdated`. */
   leaseTasks(claim: Claim): Promise<Claimed>;
   /** The payloads of one leased task that were too large to come with its claim. */

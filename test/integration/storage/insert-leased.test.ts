@@ -4,6 +4,7 @@ import type { Submission } from "@leasehold/server/domain/new-task";
 import { newTask, storedTask } from "@leasehold/server/domain/new-task";
 import { transition } from "@leasehold/server/domain/transition";
 import type { ClaimingSession, Inserted, OpenSession } from "@leasehold/server/storage/storage";
+import { claimParts } from "../../support/claim-parts.js";
 import { openTestStorage, START, submissionOf, type TestStorage } from "../../support/storage.js";
 
 const SECOND = 1_000_000;
@@ -44,12 +45,12 @@ describe("a task stored with a slot", () => {
     const expected = transition(storedTask(task, START), event, context);
     const { live } = await test.read(id);
     expect(expected).toMatchObject({ kind: "changed", task: live });
-    expect(inserted).toEqual({ kind: "created", createTimeUs: START, leased: live });
+    expect(inserted).toEqual({ kind: "created", createTimeUs: START, leased: { task: live, isCurrent: true } });
   });
 
   it("can be completed with the copy that the answer carries", async () => {
     const [inserted] = await insert(claiming(await test.session()), [{}]);
-    const leased = inserted?.kind === "created" ? inserted.leased : undefined;
+    const leased = inserted?.kind === "created" ? inserted.leased?.task : undefined;
     const result = { data: Buffer.from("1"), contentType: "" };
     const decision = test.report(leased!, { kind: "complete", result, executionMetadata: null });
     expect(await test.storage.applyDecisions([decision])).toEqual([true]);
@@ -93,7 +94,9 @@ describe("a task stored with a slot", () => {
 
   it("with a key takes the slot only if the key was free", async () => {
     const session = claiming(await test.session());
-    expect(await insert(session, [{ key: "k" }])).toMatchObject([{ kind: "created", leased: { state: "RUNNING" } }]);
+    expect(await insert(session, [{ key: "k" }])).toMatchObject([
+      { kind: "created", leased: { task: { state: "RUNNING" }, isCurrent: true } },
+    ]);
     expect(await insert(session, [{ key: "k" }])).toMatchObject([{ kind: "key-taken" }]);
   });
 });
@@ -103,12 +106,19 @@ const helloAgain = {
   ...{ slots: 1, ownSlots: new Map<string, number>(), ttlUs: 60 * SECOND, connection: 2, unary: false },
 };
 
-describe("sessions after the commit", () => {
-  it("are current while they live at the same epoch", async () => {
-    const [lives, taken, ended] = [await test.session(), await test.session(), await test.session()];
-    await test.storage.takeOverSession(taken.id, helloAgain, []);
-    await test.storage.endSession(ended.id);
-    expect(await test.storage.currentSessions([lives, taken, ended].map(claiming))).toEqual(new Set([lives.id]));
+describe("a session that is read again after the commit", () => {
+  it.each<[string, boolean | null, (session: OpenSession) => Promise<unknown>]>([
+    ["lives on is current", true, async () => undefined],
+    ["was taken over meanwhile is not", false, (session) => test.storage.takeOverSession(session.id, helloAgain, [])],
+    ["ended meanwhile is not", false, (session) => test.storage.endSession(session.id)],
+    ["could not be read is unknown, and its task stored all the same", null, () => Promise.reject(new Error("away"))],
+  ])("and %s", async (_what, isCurrent, between) => {
+    const session = await test.session();
+    const task = newTask(submissionOf({}), test.nowUs);
+    const parts = await claimParts(test.url);
+    const slots = { sessions: [claiming(session)], sessionOf: new Map([[task.submission.id, 0]]) };
+    expect(await parts.insert([task], slots, () => between(session))).toMatchObject([{ kind: "created", leased: { isCurrent } }]);
+    await parts.close();
   });
 });
 
