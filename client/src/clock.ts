@@ -26,7 +26,9 @@ export interface Clock {
 
 /** What kind of timer. */
 export interface TimerOptions {
+  /** It does not keep the process alive. Default false. */
   readonly background?: boolean;
+  /** It gives, or misses, a sign of life. Default false. */
   readonly pulse?: boolean;
 }
 
