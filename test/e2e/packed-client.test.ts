@@ -11,7 +11,7 @@ const LINES = [22, 24, 26];
 
 let project: PackedProject;
 beforeAll(async () => {
-  project = await createPackedProject(["proto", "client"], ["zod@4.6.7", "@types/node@20.19.43"]);
+  project = await createPackedProject(["proto", "client"], ["zod@4.6.7", "@types/node@20.19.43", "webpack@5.112.2"]);
 }, 300_000);
 afterAll(() => project.remove());
 
@@ -35,6 +35,15 @@ const running = worker.run();
   client.close();
   console.log("half", half, error.failure.code, error.failure.data.n, process.version);
 })();
+`;
+/** Bundles the program for servers, as a module that everything is in. */
+const WEBPACK = `
+import webpack from "webpack";
+const output = { path: import.meta.dirname, filename: "packed.cjs" };
+webpack({ mode: "production", target: "node20", entry: "./run.mjs", output }, (error, stats) => {
+  const said = error?.message ?? stats.toString({ all: false, errors: true, warnings: true });
+  if (said !== "") throw new Error(said);
+});
 `;
 const NAMES = "createClient, createWorker, defineTask, gzipCodec, handle, isTaskFailed, type";
 
@@ -134,15 +143,34 @@ console.log(
 });
 
 describe("a worker of the packed SDK", () => {
-  test("runs as a module, by require, and bundled", { timeout: 120_000 }, async ({ scene }) => {
+  test("runs as a module, by require, and bundled by esbuild and by webpack", { timeout: 120_000 }, async ({ scene }) => {
     const { address } = await scene.server();
     await project.write("run.mjs", `import { ${NAMES} } from "@leasehold/client";${PROGRAM}`);
     await project.write("run.cjs", `const { ${NAMES} } = require("@leasehold/client");${PROGRAM}`);
     const esbuild = join(ROOT, "node_modules/esbuild/bin/esbuild");
     await project.run(esbuild, "run.mjs", "--bundle", "--platform=node", "--format=cjs", "--outfile=bundled.cjs", "--log-level=error");
-    for (const file of ["run.mjs", "run.cjs", "bundled.cjs"])
+    await project.write("webpack.mjs", WEBPACK);
+    await project.run(process.execPath, "webpack.mjs");
+    for (const file of ["run.mjs", "run.cjs", "bundled.cjs", "packed.cjs"])
       expect(await project.run(process.execPath, file, address), file).toContain("half 21 odd 3");
   });
+
+  test(
+    "runs in a context whose Object, Error and Date are not those of Node, as test runners make them",
+    { timeout: 120_000 },
+    async ({ scene }) => {
+      const { address } = await scene.server();
+      const program = PROGRAM.replace("process.argv[2]", JSON.stringify(address)).replace("(async () => {", 'it("works", async () => {');
+      const asTest = program
+        .replace("console.log(", "expect([")
+        .replace(/, process\.version\);\s*\}\)\(\);/, ']).toEqual(["half", 21, "odd", 3]);\n});');
+      const foreign = 'it("is another realm", () => expect(process.versions).not.toBeInstanceOf(Object));';
+      await project.write("realm.test.mjs", `import { ${NAMES} } from "@leasehold/client";${asTest}\n${foreign}`);
+      const vitest = join(ROOT, "node_modules/vitest/vitest.mjs");
+      const said = await project.run(process.execPath, vitest, "run", "--globals", "--pool", "vmForks", "realm.test.mjs");
+      expect(said).toMatch(/Tests .*2 passed/);
+    },
+  );
 
   test("runs on every supported line of Node", { timeout: 900_000 }, async ({ scene }) => {
     const { address } = await scene.server();
