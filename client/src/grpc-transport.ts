@@ -54,6 +54,8 @@ const CHANNEL_OPTIONS: ClientOptions = {
   "grpc.initial_reconnect_backoff_ms": 200,
   // Until it has passed a server that is back again counts as away, and calls use up their tries: servers that restart one by one take seconds.
   "grpc.max_reconnect_backoff_ms": 1_000,
+  // A server that is back may be behind its name at another address; for half a minute calls would go on to the old one.
+  "grpc.dns_min_time_between_resolutions_ms": 1_000,
   "grpc.keepalive_time_ms": 20_000,
   "grpc.keepalive_timeout_ms": 10_000,
 };
