@@ -3,7 +3,7 @@
 // The one file that knows grpc-js. It keeps one channel per address for unary calls, and gives each stream a channel of its own (streams
 // beyond `max_concurrent_streams` would queue in silence). With several addresses it goes on to the next when one is unavailable.
 import { Client, type ClientDuplexStream, type ClientOptions, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { describeThrown, LeaseholdError } from "./errors.js";
+import { describeThrown, invalid, LeaseholdError } from "./errors.js";
 import { DETAILS_TRAILER, errorFromCall } from "./status.js";
 import {
   type OutgoingStream,
@@ -225,7 +225,11 @@ function channelCredentials(tls: TlsOptions): ReturnType<typeof credentials.crea
   if (tls === false) return credentials.createInsecure();
   if (tls === true) return credentials.createSsl();
   const bytes = (pem: string | Buffer | undefined): Buffer | null => (pem === undefined ? null : Buffer.from(pem));
-  return credentials.createSsl(bytes(tls.ca), bytes(tls.key), bytes(tls.cert));
+  try {
+    return credentials.createSsl(bytes(tls.ca), bytes(tls.key), bytes(tls.cert));
+  } catch (cause) {
+    throw invalid([{ path: "tls", message: describeThrown(cause).message }], { cause });
+  }
 }
 
 function serverName(tls: TlsOptions | undefined): ClientOptions {

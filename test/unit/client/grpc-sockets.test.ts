@@ -117,7 +117,7 @@ describe("over real sockets", () => {
 
     stopServers();
     const second = tinyServer();
-    await serve(second, "127.0.0.2", port);
+    await serve(second, { host: "127.0.0.2", port });
     addresses[0] = "127.0.0.2";
     await expect.poll(() => second.seen.hellos, { timeout: 20_000 }).toBe(1);
     expect(await (await client.submit(double, { n: 2 }, { timeout: "20s" })).result({ timeout: "20s" })).toEqual({ n: 4 });

@@ -29,17 +29,14 @@ export function stopServers(): void {
 /** A server of the given methods, on a free port unless told; everything else is UNIMPLEMENTED. Answers its address. */
 export async function serve(
   methods: { task?: Record<string, unknown>; worker?: Record<string, unknown> },
-  host = "127.0.0.1",
-  wanted = 0,
+  { host = "127.0.0.1", port: wanted = 0, security = ServerCredentials.createInsecure() } = {},
 ): Promise<string> {
   const server = new Server();
   servers.push(server);
   if (methods.task) server.addService(TaskServiceService, methods.task as never);
   if (methods.worker) server.addService(WorkerServiceService, methods.worker as never);
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(`${host}:${String(wanted)}`, ServerCredentials.createInsecure(), (error, bound) =>
-      error ? reject(error) : resolve(bound),
-    );
+    server.bindAsync(`${host}:${String(wanted)}`, security, (error, bound) => (error ? reject(error) : resolve(bound)));
   });
   return `${host}:${String(port)}`;
 }
