@@ -69,4 +69,16 @@ describe("the README", () => {
     expect(await tested.ended, tested.said()).toBe(0);
     expect(tested.said()).toMatch(/^. pass 1$/m);
   });
+
+  it("of the SDK's package has a program that runs as it stands", async () => {
+    const [snippet] = snippetsOf(await readFile(path.join(ROOT, "client/README.md"), "utf8"));
+    const folder = path.join(ROOT, "node_modules/.cache/leasehold-readme");
+    const file = path.join(folder, "client.ts");
+    await mkdir(folder, { recursive: true });
+    await writeFile(path.join(folder, "package.json"), '{ "type": "module" }');
+    await writeFile(file, (snippet?.text ?? "").replace('"127.0.0.1:7410"', JSON.stringify(address)));
+    const program = run("npx", ["tsx", file]);
+    expect(await program.ended, program.said()).toBe(0);
+    expect(program.said()).toContain("hello world");
+  });
 });
