@@ -104,6 +104,16 @@ export default tseslint.config(
   },
   { files: ["cli/src/**/*.ts", "examples/*/*.ts"], rules: { "no-console": "off" } },
   {
+    files: ["examples/*/*.ts"],
+    rules: {
+      // Node's test runner waits for its tests itself.
+      "@typescript-eslint/no-floating-promises": [
+        "error",
+        { allowForKnownSafeCalls: [{ from: "package", package: "node:test", name: "test" }] },
+      ],
+    },
+  },
+  {
     files: ["test/**/*.ts"],
     rules: {
       // A test fails on `undefined` by itself, and its assertion says it better than a guard would.

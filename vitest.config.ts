@@ -1,6 +1,7 @@
 // How are the tests run? Every package from its TypeScript sources, as one copy, so that no test passes on yesterday's build.
-// Five projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
-// that rechecks less), e2e (real processes), load (real processes that keep a machine busy, one file at a time).
+// Seven projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
+// that rechecks less), postgres-debian and pglite (the storage on Debian's, and on what the test kit runs on), e2e (real processes), load (real
+// processes that keep a machine busy, one file at a time).
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
@@ -35,6 +36,11 @@ function sourceAliases(folder: string): Alias[] {
 /** What keeps both cores busy by itself. */
 const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,overload}.test.ts"];
 
+/** What shows that the double of the test kit, and a Postgres built by others, do what the embedded one does. */
+const STORAGE = [
+  "test/integration/storage/{apply-decisions,decide,insert-leased,insert-tasks,lease-tasks,read-tasks,sessions,upkeep}.test.ts",
+];
+
 const POSTGRES = "test/support/global-postgres.ts";
 
 export default defineConfig({
@@ -68,6 +74,27 @@ export default defineConfig({
           include: ["test/integration/races*.test.ts", "test/integration/storage/{apply-decisions,lease-tasks,plans,sessions}.test.ts"],
           globalSetup: "test/support/old-postgres.ts",
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "postgres-debian",
+          include: STORAGE,
+          globalSetup: "test/support/debian-shared-postgres.ts",
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "pglite",
+          include: STORAGE,
+          env: { LEASEHOLD_TEST_STORAGE: "pglite" },
+          // PGlite is started once for all of them.
+          isolate: false,
+          maxWorkers: 1,
+          sequence: { groupOrder: 4 },
         },
       },
       {

@@ -31,8 +31,12 @@ const CHECKS = [
   { name: "lint (eslint)", run: () => run("eslint", [".", "--max-warnings", "0"]) },
   { name: "format (prettier)", run: () => run("prettier", ["--check", ".", "--log-level", "warn"]) },
   { name: "nothing unused: files, exports, dependencies (knip)", run: () => run("knip", ["--no-config-hints"]) },
-  { name: "public surface of the SDK is what its report says (api-extractor)", run: () => run(process.execPath, [".ci/sdk-api.mjs"]) },
+  {
+    name: "public surface of SDK and test kit is what its report says (api-extractor)",
+    run: () => run(process.execPath, [".ci/sdk-api.mjs"]),
+  },
   { name: "reference of the SDK is made without warnings (typedoc)", run: () => run("typedoc", ["--emit", "none"]) },
+  { name: "reference of the test kit, too (typedoc)", run: () => run("typedoc", ["--options", "typedoc.testing.json", "--emit", "none"]) },
   { name: "contract: lint (buf)", run: () => run("buf", ["lint"]) },
   { name: "contract: format (buf)", run: () => run("buf", ["format", "-d", "--exit-code"]) },
   { name: "contract: breaks nobody who uses the last release (buf)", run: compareWithRelease },

@@ -3,7 +3,7 @@
 // The one file that knows grpc-js. It keeps one channel per address for unary calls, and gives each stream a channel of its own (streams
 // beyond `max_concurrent_streams` would queue in silence). With several addresses it goes on to the next when one is unavailable.
 import { Client, type ClientDuplexStream, type ClientOptions, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { describeThrown, LeaseholdError } from "./errors.js";
+import { describeThrown, invalid, LeaseholdError } from "./errors.js";
 import { DETAILS_TRAILER, errorFromCall } from "./status.js";
 import {
   type OutgoingStream,
@@ -54,6 +54,8 @@ const CHANNEL_OPTIONS: ClientOptions = {
   "grpc.initial_reconnect_backoff_ms": 200,
   // Until it has passed a server that is back again counts as away, and calls use up their tries: servers that restart one by one take seconds.
   "grpc.max_reconnect_backoff_ms": 1_000,
+  // A server that is back may be behind its name at another address; for half a minute calls would go on to the old one.
+  "grpc.dns_min_time_between_resolutions_ms": 1_000,
   "grpc.keepalive_time_ms": 20_000,
   "grpc.keepalive_timeout_ms": 10_000,
 };
@@ -223,7 +225,11 @@ function channelCredentials(tls: TlsOptions): ReturnType<typeof credentials.crea
   if (tls === false) return credentials.createInsecure();
   if (tls === true) return credentials.createSsl();
   const bytes = (pem: string | Buffer | undefined): Buffer | null => (pem === undefined ? null : Buffer.from(pem));
-  return credentials.createSsl(bytes(tls.ca), bytes(tls.key), bytes(tls.cert));
+  try {
+    return credentials.createSsl(bytes(tls.ca), bytes(tls.key), bytes(tls.cert));
+  } catch (cause) {
+    throw invalid([{ path: "tls", message: describeThrown(cause).message }], { cause });
+  }
 }
 
 function serverName(tls: TlsOptions | undefined): ClientOptions {

@@ -1,9 +1,10 @@
-// Does the README say what is true? Its commands are typed as a new user would, its example is type-checked and run.
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+// Does the README say what is true? Its commands are typed as a new user would, its three files are type-checked and run.
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { environment, startProcess, type StartedProcess, typescriptArguments } from "../support/child-process.js";
+import { environment, startProcess, type StartedProcess } from "../support/child-process.js";
 import { freePort } from "../support/free-port.js";
+import { snippetsOf } from "../support/snippets.js";
 
 const ROOT = path.join(import.meta.dirname, "../..");
 let readme = "";
@@ -45,29 +46,39 @@ describe("the README", () => {
     for (const step of ["submitted", "RUNNING", "checkpoint", "COMPLETED", '{"counted":10}']) expect(submit.said()).toContain(step);
   });
 
-  it("has an example that type-checks under strict flags and does what its comments say", async () => {
+  it("has a task, a worker and a test that type-check under strict flags and do what their comments say", async () => {
     const folder = path.join(ROOT, "node_modules/.cache/leasehold-readme");
+    await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
-    const file = path.join(folder, "example.mts");
-    await writeFile(file, `${block("ts", "defineTask")}\nprocess.exit(0);\n`);
-    const flags = [
-      "--noEmit",
-      "--strict",
-      "--exactOptionalPropertyTypes",
-      "--noUncheckedIndexedAccess",
-      "--module",
-      "nodenext",
-      "--target",
-      "es2023",
-      "--types",
-      "node",
-      "--skipLibCheck",
-    ];
-    const check = run(process.execPath, [path.join(ROOT, "node_modules/typescript/bin/tsc"), ...flags, "--ignoreConfig", file]);
+    await writeFile(path.join(folder, "package.json"), '{ "type": "module" }');
+    const files = snippetsOf(readme).map(({ name, text }) => ({ file: path.join(folder, name), text }));
+    for (const { file, text } of files) await writeFile(file, text);
+    const flags = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--module", "nodenext"];
+    const more = ["--target", "es2023", "--types", "node", "--skipLibCheck", "--ignoreConfig"];
+    const tsc = path.join(ROOT, "node_modules/typescript/bin/tsc");
+    const check = run(process.execPath, [tsc, ...flags, ...more, ...files.map(({ file }) => file)]);
     expect([await check.ended, check.said()]).toEqual([0, ""]);
-    const [first = "", second = ""] = typescriptArguments("unused");
-    const example = run(process.execPath, [first, second, file]);
+
+    const [, main = ""] = /`npx tsx hello\/(\S+)`/.exec(readme) ?? [];
+    const example = run("npx", ["tsx", path.join(folder, main)]);
     expect(await example.ended, example.said()).toBe(0);
     expect(example.said()).toContain("{ imported: 1000 }");
+
+    const [, ownTest = ""] = /`npx tsx --test hello\/(\S+)`/.exec(readme) ?? [];
+    const tested = run("npx", ["tsx", "--test", path.join(folder, ownTest)]);
+    expect(await tested.ended, tested.said()).toBe(0);
+    expect(tested.said()).toMatch(/^. pass 1$/m);
+  });
+
+  it("of the SDK's package has a program that runs as it stands", async () => {
+    const [snippet] = snippetsOf(await readFile(path.join(ROOT, "client/README.md"), "utf8"));
+    const folder = path.join(ROOT, "node_modules/.cache/leasehold-readme");
+    const file = path.join(folder, "client.ts");
+    await mkdir(folder, { recursive: true });
+    await writeFile(path.join(folder, "package.json"), '{ "type": "module" }');
+    await writeFile(file, (snippet?.text ?? "").replace('"127.0.0.1:7410"', JSON.stringify(address)));
+    const program = run("npx", ["tsx", file]);
+    expect(await program.ended, program.said()).toBe(0);
+    expect(program.said()).toContain("hello world");
   });
 });

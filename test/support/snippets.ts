@@ -55,7 +55,14 @@ export async function typeErrors(folders: Readonly<Record<string, readonly Snipp
     module: ts.ModuleKind.NodeNext,
     target: ts.ScriptTarget.ES2023,
     types: ["node"],
-    paths: { "@leasehold/client": [join(ROOT, "client/src/index.ts")], "@leasehold/proto/*": [join(ROOT, "proto/src/*.ts")] },
+    lib: ["lib.es2023.d.ts", "lib.esnext.disposable.d.ts"],
+    paths: {
+      "@leasehold/client": [join(ROOT, "client/src/index.ts")],
+      "@leasehold/client/*": [join(ROOT, "client/src/*.ts")],
+      "@leasehold/testing": [join(ROOT, "testing/src/index.ts")],
+      "@leasehold/server/*": [join(ROOT, "server/src/*.ts")],
+      "@leasehold/proto/*": [join(ROOT, "proto/src/*.ts")],
+    },
     ...flags,
   });
   // Of these files alone: the sources of the SDK have a check of their own.

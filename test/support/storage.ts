@@ -2,6 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
+import { it } from "vitest";
 import type { Clock } from "@leasehold/server/clock";
 import { systemClock } from "@leasehold/server/clock";
 import type { Event, ReportBody } from "@leasehold/server/domain/event";
@@ -25,6 +26,7 @@ import type {
   StoredTask,
 } from "@leasehold/server/storage/storage";
 import { createTestDatabase } from "./postgres.js";
+import type { StorageGround } from "./storage-ground.js";
 
 /** When the database's clock of every test begins, in microseconds. */
 export const START = 1_767_225_600_000_000;
@@ -132,12 +134,17 @@ export async function untilBlocked(observer: pg.Client, count = 1): Promise<void
   }
 }
 
-/** Opens a storage on a new database. `schema` must be migrated already; its clock is replaced. */
-export async function openTestStorage(schema = "leasehold"): Promise<TestStorage> {
+/** Set for the vitest project `pglite`: storages are those of the test kit, over the one session of a PGlite. */
+const ON_PGLITE = process.env["LEASEHOLD_TEST_STORAGE"] === "pglite";
+
+/** A test that holds several connections at once. Where there is only one, as on PGlite, it is none. */
+export function itOverConnections(name: string, run: () => Promise<void>): void {
+  if (!ON_PGLITE) it(name, run);
+}
+
+async function postgresGround(schema: string, clock: Clock): Promise<StorageGround> {
   const database = await createTestDatabase();
-  const storages: Storage[] = [];
   const clients: pg.Client[] = [];
-  const clock = databaseClock();
   const connection = async (): Promise<pg.Client> => {
     const client = new pg.Client(database.url);
     await client.connect();
@@ -145,20 +152,41 @@ export async function openTestStorage(schema = "leasehold"): Promise<TestStorage
     clients.push(client);
     return client;
   };
+  const own = await connection();
+  await replaceClock(own);
+  return {
+    url: database.url,
+    open: () => openStorage(storageSettings(database.url, schema), clock),
+    rows: async <T>(text: string, values: readonly unknown[]) => (await own.query(text, [...values])).rows as T[],
+    setTime: async (nowUs) => {
+      await own.query("UPDATE test_time SET now_us = $1", [nowUs]);
+    },
+    connection,
+    remove: async () => {
+      await Promise.all(clients.map((client) => client.end().catch(() => undefined)));
+      await database.drop();
+    },
+  };
+}
+
+/** Opens a storage on a new database. `schema` must be migrated already; its clock is replaced. */
+export async function openTestStorage(schema = "leasehold"): Promise<TestStorage> {
+  const storages: Storage[] = [];
+  const clock = databaseClock();
+  const ground = ON_PGLITE
+    ? await (await import("./pglite-storage.js")).pgliteGround(storageSettings(""), START, clock)
+    : await postgresGround(schema, clock);
   const another = async (): Promise<Storage> => {
-    const storage = await openStorage(storageSettings(database.url, schema), clock);
+    const storage = await ground.open();
     storages.push(storage);
     return storage;
   };
-  const own = await connection();
-  await replaceClock(own);
   clock.observe(START);
   const storage = await another();
-  const rows = async <T>(text: string, ...values: readonly unknown[]): Promise<T[]> => (await own.query(text, [...values])).rows as T[];
   let nowUs = START;
 
   const test: TestStorage = {
-    url: database.url,
+    url: ground.url,
     storage,
     clock,
     get nowUs() {
@@ -166,12 +194,12 @@ export async function openTestStorage(schema = "leasehold"): Promise<TestStorage
     },
     advance: async (us) => {
       nowUs += us;
-      await rows("UPDATE test_time SET now_us = $1", nowUs);
+      await ground.setTime(nowUs);
       clock.observe(nowUs);
     },
     another,
-    connection,
-    rows,
+    connection: () => ground.connection(),
+    rows: (text, ...values) => ground.rows(text, values),
     store: async (...submissions) => {
       const tasks = submissions.map((fields) => newTask(submissionOf(fields), nowUs));
       const inserted = await storage.insertTasks(tasks, false);
@@ -204,8 +232,7 @@ export async function openTestStorage(schema = "leasehold"): Promise<TestStorage
     report: (task, body) => test.decision(task, nextReport(task, body)),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(storages.map((one) => one.close()));
-      await Promise.all(clients.map((client) => client.end().catch(() => undefined)));
-      await database.drop();
+      await ground.remove();
     },
   };
   return test;

@@ -22,6 +22,8 @@ export interface Faults {
    * dropped is sent again.
    */
   delayVerdict(duration?: DurationInput): () => Promise<void>;
+  /** Has the next reports of workers arrive twice, those of one message unless told otherwise. Each counts once, and handlers hear nothing of it. */
+  duplicateReport(options?: { readonly count?: number }): void;
   /**
    * Cuts workers off from the server: neither hears the other, and no side is told. Time that passes is lived through heartbeat by heartbeat
    * meanwhile. The function that is answered ends it, and resolves when all are connected again.
@@ -91,6 +93,9 @@ export function faultsOf(around: FaultSurroundings, calls: FailingCalls): Faults
         for (const stream of network.workerStreams) stream.letGo();
         await clock.inTurn(() => clock.settle());
       };
+    },
+    duplicateReport: ({ count = 1 } = {}) => {
+      network.reportsToDouble += count;
     },
     cutOff: () => {
       network.cutOff = true;

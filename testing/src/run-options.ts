@@ -37,14 +37,19 @@ export interface RunSurroundings<Task extends TaskDefinition> {
   readonly notes?: readonly string[];
   /** Default: a random one. */
   readonly id?: string;
+  /** Default: none. */
   readonly key?: string;
+  /** Default: that of the definition, else `default`. */
   readonly queue?: string;
+  /** Default: none. */
   readonly labels?: Readonly<Record<string, string>>;
   /** When this signal fires the handler is told to stop; `why` defaults to `cancelled`. */
   readonly stop?: { readonly when: AbortSignal; readonly why?: RunStop };
   /** Called with each checkpoint as it is recorded, parsed. */
   readonly checkpointed?: (saved: ExecutionMetadataOf<Task>) => void;
+  /** Those of the client of the worker. Default: none. */
   readonly codecs?: readonly PayloadCodec[];
+  /** Those of the worker. Default: none. */
   readonly middleware?: readonly Middleware[];
   /** Default: nothing is logged. */
   readonly logger?: Logger;

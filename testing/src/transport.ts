@@ -29,6 +29,8 @@ export class InProcessNetwork {
   cutOff = false;
   /** How long verdicts are on their way; null: until further notice. */
   verdictDelayMs: number | null = 0;
+  /** So many of the next messages with reports arrive twice. */
+  reportsToDouble = 0;
 
   constructor(
     services: readonly WrappedService[],

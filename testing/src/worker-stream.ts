@@ -1,7 +1,8 @@
-// What can happen to the stream of a worker on its way? It is dropped, it falls silent, or verdicts are late.
+// What can happen to the stream of a worker on its way? It is dropped, it falls silent, reports arrive twice, or verdicts
+// are late.
 
 import type { LeaseholdError } from "@leasehold/client";
-import { ServerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
+import { ServerMessage, WorkerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Activity } from "./activity.js";
 import type { ServerCall } from "./call.js";
 import { Wire } from "./wire.js";
@@ -11,6 +12,8 @@ export interface StreamFaults {
   readonly cutOff: boolean;
   /** In milliseconds; null: until further notice. */
   readonly verdictDelayMs: number | null;
+  /** So many of the next messages with reports arrive twice. */
+  reportsToDouble: number;
 }
 
 /** What the worker's side hears. */
@@ -48,7 +51,12 @@ export class WorkerStream {
 
   /** The worker says something. */
   send(bytes: Buffer): void {
-    if (!this.#over && !this.faults.cutOff) this.#up.send(() => this.#call?.receive(bytes));
+    if (this.#over || this.faults.cutOff) return;
+    const arrive = (): void => this.#call?.receive(bytes);
+    this.#up.send(arrive);
+    if (this.faults.reportsToDouble === 0 || WorkerMessage.decode(bytes).reports.length === 0) return;
+    this.faults.reportsToDouble -= 1;
+    this.#up.send(arrive);
   }
 
   /** The worker says nothing more. */

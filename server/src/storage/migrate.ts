@@ -2,6 +2,7 @@
 // A library was no choice: those tried cannot wait for the lock, keep no checksums, or cannot be embedded (docs/decisions).
 
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -45,7 +46,9 @@ const FILE_FORM = /^(\d{4})-[a-z0-9-]+\.sql$/;
 
 /** The folder of migrations: beside the sources in the repository, inside the package when installed. */
 export function migrationsFolder(): string {
-  return path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../../migrations");
+  const here = path.dirname(fileURLToPath(import.meta.url));
+  const inRepository = path.resolve(here, "../../../migrations");
+  return existsSync(inRepository) ? inRepository : path.resolve(here, "../../migrations");
 }
 
 /** Reads the migrations of a folder, in order. */

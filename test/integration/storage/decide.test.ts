@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { OpenSession, StoredTask } from "@leasehold/server/storage/storage";
 import { bodies, json, proceedEvent } from "../../support/domain.js";
-import { nextReport, openTestStorage, payload, type TestStorage, untilBlocked } from "../../support/storage.js";
+import { itOverConnections, nextReport, openTestStorage, payload, type TestStorage, untilBlocked } from "../../support/storage.js";
 
 const SECOND = 1_000_000;
 const UNKNOWN = "0190b6f2-ffff-7fff-bfff-ffffffffffff";
@@ -94,7 +94,7 @@ describe("deciding about a task", () => {
     expect(stored.live).toMatchObject({ state: "PENDING", pendingReason: "PROCEEDED", lease: null });
   });
 
-  it("reads the time after it got the lock", async () => {
+  itOverConnections("reads the time after it got the lock", async () => {
     const { id } = await suspended();
     const holder = await test.connection();
     const observer = await test.connection();
@@ -108,7 +108,7 @@ describe("deciding about a task", () => {
     expect((await test.read(id)).live.runAtUs).toBe(test.nowUs);
   });
 
-  it("sees the task as the one that held the lock left it: changed, or finished", async () => {
+  itOverConnections("sees the task as the one that held the lock left it: changed, or finished", async () => {
     const task = await test.running(session);
     const observer = await test.connection();
     const holder = await test.connection();

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Submission } from "@leasehold/server/domain/new-task";
 import { transition } from "@leasehold/server/domain/transition";
 import type { LeasedTask } from "@leasehold/server/storage/storage";
-import { claimOf, helloOf, openTestStorage, payload, START, type TestStorage } from "../../support/storage.js";
+import { claimOf, helloOf, itOverConnections, openTestStorage, payload, START, type TestStorage } from "../../support/storage.js";
 
 const SECOND = 1_000_000;
 
@@ -268,16 +268,14 @@ describe("groups with work", () => {
   });
 });
 
-describe("a claim of one group", () => {
-  it("goes on to the next tasks where another server is just taking the first", async () => {
-    const session = await test.session();
-    const ids = await test.store(...[1, 2, 3, 4].map((at) => ({ scheduleUs: START + at })));
-    await test.advance(SECOND);
-    const other = await test.connection();
-    await other.query("BEGIN");
-    await other.query("SELECT 1 FROM live_tasks WHERE id = ANY ($1) FOR UPDATE", [ids.slice(0, 2)]);
-    expect(idsOf(await test.lease(session, { most: 2 }))).toEqual(ids.slice(2).sort());
-    await other.query("ROLLBACK");
-    expect(idsOf(await test.lease(session, { most: 9 }))).toEqual(ids.slice(0, 2).sort());
-  });
+itOverConnections("a claim of one group goes on to the next tasks where another server is just taking the first", async () => {
+  const session = await test.session();
+  const ids = await test.store(...[1, 2, 3, 4].map((at) => ({ scheduleUs: START + at })));
+  await test.advance(SECOND);
+  const other = await test.connection();
+  await other.query("BEGIN");
+  await other.query("SELECT 1 FROM live_tasks WHERE id = ANY ($1) FOR UPDATE", [ids.slice(0, 2)]);
+  expect(idsOf(await test.lease(session, { most: 2 }))).toEqual(ids.slice(2).sort());
+  await other.query("ROLLBACK");
+  expect(idsOf(await test.lease(session, { most: 9 }))).toEqual(ids.slice(0, 2).sort());
 });

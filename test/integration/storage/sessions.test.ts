@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { LiveTask } from "@leasehold/server/domain/task";
 import type { OpenSession, TakeOver } from "@leasehold/server/storage/storage";
 import { bodies } from "../../support/domain.js";
-import { helloOf, openTestStorage, type TestStorage, untilBlocked } from "../../support/storage.js";
+import { helloOf, itOverConnections, openTestStorage, type TestStorage, untilBlocked } from "../../support/storage.js";
 
 const SECOND = 1_000_000;
 const TTL = 20 * SECOND;
@@ -80,7 +80,7 @@ describe("a heartbeat", () => {
     expect(stored.map(({ sessionId }) => sessionId).sort()).toEqual(others.map(({ id }) => id).sort());
   });
 
-  it("is stored also when it waited for somebody who spared all sessions", async () => {
+  itOverConnections("is stored also when it waited for somebody who spared all sessions", async () => {
     const upkeep = await test.connection();
     await upkeep.query("BEGIN");
     await upkeep.query("UPDATE sessions SET expires_at = expires_at + interval '1 second'");

@@ -7,7 +7,15 @@ import type { OpenSession } from "@leasehold/server/storage/storage";
 import { wakeOverdue } from "@leasehold/server/upkeep/due-tasks";
 import { expireLeases } from "@leasehold/server/upkeep/lease-expiry";
 import { bodies } from "../../support/domain.js";
-import { helloOf, openTestStorage, payload, storageSettings, type TestStorage, untilBlocked } from "../../support/storage.js";
+import {
+  helloOf,
+  itOverConnections,
+  openTestStorage,
+  payload,
+  storageSettings,
+  type TestStorage,
+  untilBlocked,
+} from "../../support/storage.js";
 
 const SECOND = 1_000_000;
 const TTL = 20 * SECOND;
@@ -55,7 +63,7 @@ describe("the end of silent sessions", () => {
     expect(await test.storage.endExpiredSessions()).toBe(0);
   });
 
-  it("rechecks the expiry: a heartbeat that commits first keeps the session", async () => {
+  itOverConnections("rechecks the expiry: a heartbeat that commits first keeps the session", async () => {
     await test.advance(TTL);
     const beating = await test.connection();
     await beating.query("BEGIN");

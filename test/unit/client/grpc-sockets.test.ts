@@ -7,7 +7,8 @@ import { Task, TaskState } from "@leasehold/proto/leasehold/v1/task";
 import type { SubmitTaskRequest } from "@leasehold/proto/leasehold/v1/task_service";
 import type { ServerMessage, WorkerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
 import { type handleUnaryCall, Metadata, type ServerDuplexStream, status } from "@grpc/grpc-js";
-import { afterEach, describe, expect, it } from "vitest";
+import { promises } from "node:dns";
+import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { json, parsed, rejection } from "./fake-transport.js";
 import { double, serve, stopServers, tinyServer } from "./tiny-server.js";
 
@@ -96,6 +97,30 @@ describe("over real sockets", () => {
     const worker = createWorker({ client, handlers: [handle(double, ({ metadata }) => metadata)] });
     const running = worker.run();
     await worker.ready();
+    await worker.drain({ grace: 0 });
+    await running;
+    client.close();
+  });
+
+  it("finds a server that came back behind its name at another address, with calls and with a worker", async () => {
+    const addresses = ["127.0.0.1"];
+    // What DNS answers. Both families are asked for at once.
+    const lookup = vi.spyOn(promises, "lookup");
+    onTestFinished(() => lookup.mockRestore());
+    lookup.mockImplementation((async () => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as never);
+    const port = Number((await serve(tinyServer())).split(":")[1]);
+    const client = createClient({ address: `leasehold.test:${String(port)}`, random: () => 0.01 });
+    const worker = createWorker({ client, handlers: [handle(double, ({ metadata: { n } }) => ({ n: n * 2 }))] });
+    const running = worker.run();
+    await worker.ready();
+    expect(await (await client.submit(double, { n: 1 })).result({ timeout: "20s" })).toEqual({ n: 2 });
+
+    stopServers();
+    const second = tinyServer();
+    await serve(second, { host: "127.0.0.2", port });
+    addresses[0] = "127.0.0.2";
+    await expect.poll(() => second.seen.hellos, { timeout: 20_000 }).toBe(1);
+    expect(await (await client.submit(double, { n: 2 }, { timeout: "20s" })).result({ timeout: "20s" })).toEqual({ n: 4 });
     await worker.drain({ grace: 0 });
     await running;
     client.close();

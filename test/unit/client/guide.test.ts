@@ -8,10 +8,12 @@ const ROOT = join(import.meta.dirname, "../../..");
 const EXAMPLES = ["quickstart", "checkpointed-import", "approval", "order-machine", "encrypted-payloads"].map((name) => `examples/${name}`);
 /** Documents with code, and how many blocks there are at the least. */
 const DOCUMENTS: Readonly<Record<string, number>> = {
-  "README.md": 1,
+  "README.md": 3,
   "client/README.md": 1,
+  "testing/README.md": 1,
   "docs/client.md": 14,
-  "docs/recipes.md": 8,
+  "docs/testing.md": 4,
+  "docs/recipes.md": 9,
   ...Object.fromEntries(EXAMPLES.map((folder) => [`${folder}/README.md`, 1])),
 };
 
@@ -24,7 +26,8 @@ describe("the code in the documents", { timeout: 120_000 }, () => {
   it("is there", () => {
     for (const [document, least] of Object.entries(DOCUMENTS))
       expect(snippets.get(document)?.length, document).toBeGreaterThanOrEqual(least);
-    expect(snippets.get("docs/client.md")?.[0]?.name).toBe("tasks.ts");
+    for (const guide of ["docs/client.md", "docs/testing.md"]) expect(snippets.get(guide)?.[0]?.name).toBe("tasks.ts");
+    expect(snippets.get("README.md")?.map(({ name }) => name)).toEqual(["import-csv.ts", "main.ts", "import-csv.test.ts"]);
   });
 
   it("type-checks under strict flags as it stands", async () => {

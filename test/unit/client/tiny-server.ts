@@ -26,16 +26,19 @@ export function stopServers(): void {
   for (const server of servers.splice(0)) server.forceShutdown();
 }
 
-/** A server of the given methods on a free port; everything else is UNIMPLEMENTED. */
-export async function serve(methods: { task?: Record<string, unknown>; worker?: Record<string, unknown> }): Promise<string> {
+/** A server of the given methods, on a free port unless told; everything else is UNIMPLEMENTED. Answers its address. */
+export async function serve(
+  methods: { task?: Record<string, unknown>; worker?: Record<string, unknown> },
+  { host = "127.0.0.1", port: wanted = 0, security = ServerCredentials.createInsecure() } = {},
+): Promise<string> {
   const server = new Server();
   servers.push(server);
   if (methods.task) server.addService(TaskServiceService, methods.task as never);
   if (methods.worker) server.addService(WorkerServiceService, methods.worker as never);
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
+    server.bindAsync(`${host}:${String(wanted)}`, security, (error, bound) => (error ? reject(error) : resolve(bound)));
   });
-  return `127.0.0.1:${String(port)}`;
+  return `${host}:${String(port)}`;
 }
 
 /** One task at a time, kept in memory: enough for a submission, its run, and its result. */

@@ -57,15 +57,18 @@ describe("the handshake", () => {
     expect(server.hellos[1]).toMatchObject({ connection: 1, sessionId: "" });
   });
 
-  it("ends run and ready when the server refuses the worker", async () => {
-    const server = new FakeWorkerServer([driven().handler]);
-    await settle();
-    server.stream.close(failure({ code: "PERMISSION_DENIED" }));
-    await server.running;
-    expect(server.error?.code).toBe("PERMISSION_DENIED");
-    await expect(server.worker.ready()).rejects.toMatchObject({ code: "PERMISSION_DENIED" });
-    expect(server.clock.pending).toBe(0);
-  });
+  it.each(["PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED", "INVALID_ARGUMENT"] as const)(
+    "ends run and ready when the server refuses the worker with %s, without a second try",
+    async (code) => {
+      const server = new FakeWorkerServer([driven().handler]);
+      await settle();
+      server.stream.close(failure({ code }));
+      await server.running;
+      expect(server.error?.code).toBe(code);
+      await expect(server.worker.ready()).rejects.toMatchObject({ code });
+      expect([server.clock.pending, server.transport.streams.length]).toEqual([0, 1]);
+    },
+  );
 });
 
 describe("heartbeats", () => {

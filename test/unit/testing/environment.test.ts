@@ -1,7 +1,8 @@
 // What does an environment of the test kit do? The whole way of a task in the test's process: submitted, run, retried, suspended, in virtual time.
 import { defineTask, handle, isTaskFailed, LeaseholdError } from "@leasehold/client";
 import { createTestEnv } from "@leasehold/testing";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { mock } from "node:test";
+import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { z } from "zod";
 
 const half = defineTask({
@@ -210,6 +211,32 @@ describe("an environment", { timeout: START.testTimeout }, () => {
     expect(await task.result()).toEqual({ half: 4 });
     await env.clock.advance("7d");
     expect(await waiting.result()).toEqual({ decision: "nobody answered" });
+  });
+
+  it("is moved by its own clock alone, and ends, where Node's test runner has replaced the timers of all modules", async () => {
+    mock.timers.enable({ apis: ["setTimeout", "setInterval", "setImmediate", "Date"] });
+    onTestFinished(() => mock.timers.reset());
+    const env = await createTestEnv({ handlers: [halfHandler], now: new Date("2030-01-01T00:00:00Z") });
+    const task = await env.client.submit(half, { n: 8 }, { scheduleTime: { in: "1h" } });
+    mock.timers.tick(10 * DAY_MS);
+    await env.settled();
+    expect((await task.snapshot()).state).toBe("pending");
+    await env.clock.advance("1h");
+    expect(await task.result()).toEqual({ half: 4 });
+    await env.dispose();
+  });
+
+  it("of two hundred in one file warns of nothing and finds nothing of the others", async () => {
+    const warnings: string[] = [];
+    const note = (warning: Error): void => void warnings.push(warning.message);
+    process.on("warning", note);
+    onTestFinished(() => void process.off("warning", note));
+    for (let turn = 0; turn < 200; turn += 1) {
+      await using env = await createTestEnv({ handlers: [halfHandler] });
+      await (await env.client.submit(half, { n: 4 }, { key: "the same" })).result();
+      expect(await env.client.count(half)).toMatchObject({ count: 1 });
+    }
+    expect(warnings).toEqual([]);
   });
 
   it("ends with work pending and a handler that heeds nothing", async () => {

@@ -64,6 +64,22 @@ describe("a fault", { timeout: 60_000 }, () => {
     expect([executionMetadataVersion, contexts.length]).toEqual([1n, 1]);
   });
 
+  it("of the reports makes them arrive twice: each is recorded once, and the handler hears nothing of it", async () => {
+    const { handler, contexts, reasons, open } = gatedHandler();
+    await using env = await createTestEnv({ handlers: [handler] });
+    const task = await env.client.submit(copy, { rows: 7 });
+    await env.settled();
+    env.faults.duplicateReport({ count: 10 });
+    open();
+    expect(await task.result()).toEqual({ offset: 7, attempt: 1 });
+    await env.settled();
+    expect(env.worker?.state).toMatchObject({ unacknowledgedReports: 0, heldLeases: 0, status: "ready" });
+    expect(await task.snapshot()).toMatchObject({ state: "completed", executionMetadataVersion: 1n, attempt: 1, lostLeases: 0 });
+    const { events } = await task.events().page();
+    expect(events.map(({ type }) => type)).toEqual(["submitted", "leased", "checkpointed", "finished"]);
+    expect([contexts.length, reasons]).toEqual([1, []]);
+  });
+
   it("of the verdicts makes them late by the given time", async () => {
     const { handler, open } = gatedHandler();
     await using env = await createTestEnv({ handlers: [handler] });
