@@ -110,6 +110,9 @@ export class Play {
       case "cut":
         server.cut();
         break;
+      case "freeze":
+        server.freeze();
+        break;
       case "away":
         server.away = step.on;
         break;

@@ -116,6 +116,8 @@ export type Step =
     }
   /** Resets every connection. */
   | { readonly do: "cut" }
+  /** Lets every connection that is open die without a word: nothing passes on it from here on, in either direction. Others may be opened. */
+  | { readonly do: "freeze" }
   /** Ends every new stream with UNAVAILABLE, until `on` is false. */
   | { readonly do: "away"; readonly on: boolean }
   /** Asks the program to stop. */
@@ -160,6 +162,7 @@ const FIELDS: Readonly<Record<Step["do"], string>> = {
   "server-drain": "reconnectAfterMs!",
   end: "reason",
   cut: "",
+  freeze: "",
   away: "on!",
   sigterm: "",
   drain: "withinMs",
