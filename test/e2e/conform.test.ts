@@ -7,15 +7,17 @@ import { BROKEN } from "../../cli/src/conform/fixtures/broken.js";
 import { runScenario } from "../../cli/src/conform/run.js";
 import { readScenarios, type Scenario } from "../../cli/src/conform/scenario.js";
 import { environment, startProcess } from "../support/child-process.js";
-import { preparePython, pythonWorkerFolder, type Python } from "../support/python.js";
+import { missingTool, rawLanguages, type WorkerCommand } from "../support/raw-languages.js";
 import { parseTap, parseXml } from "../support/test-reports.js";
 
 const CLI = join(import.meta.dirname, "../../cli");
 const PROGRAM = join(CLI, "bin/leasehold.js");
 const FIXTURES = join(CLI, "dist/conform/fixtures");
 const rawWorker = ["node", join(FIXTURES, "raw-worker.js")];
-/** Two cores, and programs that mostly wait. */
+/** Scenarios at once, of each of the two programs that are tested at a time. Programs mostly wait, but for how they start. */
 const JOBS = 12;
+const KITS = 2;
+const BROKEN_JOBS = 8;
 
 let scenarios: Scenario[];
 let folder: string;
@@ -31,12 +33,30 @@ function conform(args: readonly string[], env: Record<string, string> = {}) {
   return startProcess(process.execPath, [PROGRAM, "worker", "conform", ...args], { env: environment({ NO_COLOR: "1", ...env }) });
 }
 
-describe("full marks", () => {
-  it("go to the worker of the SDK, with results that TAP and JUnit readers understand", { timeout: 180_000 }, async () => {
+/** Lets the kit examine a program, when it is its turn. Nothing of what others do in the meantime counts as time of a scenario. */
+const examine = (() => {
+  const turns = Array.from({ length: KITS }, () => Promise.resolve());
+  return async ({ program, args, env }: WorkerCommand, ...options: string[]): Promise<string> => {
+    const before = turns.shift()!;
+    let end = (): void => undefined;
+    turns.push(new Promise((resolve) => (end = resolve)));
+    await before;
+    try {
+      const kit = conform(["--jobs", String(JOBS), "--timeout", "60s", ...options, "--", program, ...args], env);
+      expect(await kit.ended, kit.said()).toBe(0);
+      return kit.said();
+    } finally {
+      end();
+    }
+  };
+})();
+
+describe.concurrent("full marks", { timeout: 900_000 }, () => {
+  it("go to the worker of the SDK, with results that TAP and JUnit readers understand", async () => {
     const [tap, junit] = [join(folder, "results.tap"), join(folder, "results.xml")];
-    const kit = conform(["--jobs", String(JOBS), "--tap", tap, "--junit", junit, "--", "node", join(FIXTURES, "sdk-worker.js")]);
-    expect(await kit.ended, kit.said()).toBe(0);
-    expect(kit.said()).toContain(`${scenarios.length} of ${scenarios.length} scenarios passed, full marks`);
+    const sdk = { program: "node", args: [join(FIXTURES, "sdk-worker.js")], env: {} };
+    const said = await examine(sdk, "--tap", tap, "--junit", junit);
+    expect(said).toContain(`${scenarios.length} of ${scenarios.length} scenarios passed, full marks`);
     const titles = scenarios.map(({ name, title }) => `${name}: ${title}`);
     const tests = parseTap(await readFile(tap, "utf8"));
     expect(tests.map(({ ok, title }) => [ok, title])).toEqual(titles.map((title) => [true, title]));
@@ -46,36 +66,40 @@ describe("full marks", () => {
     );
   });
 
-  describe("in Python", () => {
-    let python: Python;
-    beforeAll(async () => {
-      python = await preparePython();
-    }, 600_000);
-
-    it("go to the worker of examples/raw-workers/python", { timeout: 180_000 }, async () => {
-      const program = [python.interpreter, join(pythonWorkerFolder, "worker.py")];
-      const kit = conform(["--jobs", String(JOBS), "--", ...program], { PYTHONPATH: python.stubs });
-      expect(await kit.ended, kit.said()).toBe(0);
-      expect(kit.said()).toContain("full marks");
-    });
-  });
+  for (const language of rawLanguages) {
+    const missing = missingTool(language);
+    if (missing === undefined)
+      it(`go to the raw worker in ${language.name}`, async () => {
+        expect(await examine(await language.build())).toContain("full marks");
+      });
+    else {
+      process.stderr.write(
+        `\n*** THE CONFORMANCE OF THE WORKER IN ${language.name.toUpperCase()} IS NOT TESTED: there is no ${missing} ***\n\n`,
+      );
+      it(`has no ${missing} here: THE CONFORMANCE OF THE WORKER IN ${language.name.toUpperCase()} IS NOT TESTED`, () =>
+        expect(missing).toBeDefined());
+    }
+  }
 });
 
-describe("a broken worker", () => {
+describe.concurrent("a broken worker", () => {
   const failed = new Map<string, string[]>();
 
   beforeAll(async () => {
-    const waiting = Object.keys(BROKEN).flatMap((name) => sampleOf(name).map((scenario) => ({ name, scenario })));
+    // The last is the one that takes longest to fail.
+    const waiting = Object.keys(BROKEN)
+      .reverse()
+      .flatMap((name) => sampleOf(name).map((scenario) => ({ name, scenario })));
     const lane = async (): Promise<void> => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const { name, scenario } = next;
-        const { failure } = await runScenario(scenario, { command: [...rawWorker, `--broken=${name}`], jobs: 1, limitMs: 60_000 });
+        const { failure } = await runScenario(scenario, { command: [...rawWorker, `--broken=${name}`], jobs: 1, limitMs: 90_000 });
         const before = failed.get(name) ?? [];
         failed.set(name, failure === undefined ? before : [...before, scenario.name]);
       }
     };
-    await Promise.all(Array.from({ length: JOBS }, lane));
-  }, 240_000);
+    await Promise.all(Array.from({ length: BROKEN_JOBS }, lane));
+  }, 480_000);
 
   it.each(Object.entries(BROKEN))("with %s fails where it is wrong, and only there", (name, { fails }) => {
     const expected = sampleOf(name).filter((scenario) => fails.includes(scenario.name));

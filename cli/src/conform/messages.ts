@@ -7,10 +7,10 @@ import { Payload, PendingReason, TaskError } from "@leasehold/proto/leasehold/v1
 import { Lease, Limits, Resumption, Welcome } from "@leasehold/proto/leasehold/v1/worker_service";
 import type { Step } from "./scenario.js";
 
-/** Heartbeat interval of the welcomes unless a scenario says otherwise: short, so that a scenario about silence takes seconds. */
+/** What the welcomes of the kit say unless a scenario says otherwise: short, so that a scenario about silence takes seconds. */
 export const DEFAULT_HEARTBEAT_MS = 1_000;
-/** Session TTL of the welcomes, in milliseconds: long, because it counts from the hello, and a program may be slow to start. */
-export const DEFAULT_TTL_MS = 20_000;
+/** Session TTL of the welcomes, in milliseconds. */
+export const DEFAULT_TTL_MS = 4_000;
 
 const LIMITS = Limits.create({
   maxPayloadBytes: 1_048_576,
