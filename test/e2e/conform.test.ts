@@ -7,17 +7,16 @@ import { BROKEN } from "../../cli/src/conform/fixtures/broken.js";
 import { runScenario } from "../../cli/src/conform/run.js";
 import { readScenarios, type Scenario } from "../../cli/src/conform/scenario.js";
 import { environment, startProcess } from "../support/child-process.js";
-import { missingTool, rawLanguages, type WorkerCommand } from "../support/raw-languages.js";
+import { missingTool, type RawLanguage, rawLanguages, type WorkerCommand } from "../support/raw-languages.js";
 import { parseTap, parseXml } from "../support/test-reports.js";
 
 const CLI = join(import.meta.dirname, "../../cli");
 const PROGRAM = join(CLI, "bin/leasehold.js");
 const FIXTURES = join(CLI, "dist/conform/fixtures");
 const rawWorker = ["node", join(FIXTURES, "raw-worker.js")];
-/** Scenarios at once, of each of the two programs that are tested at a time. Programs mostly wait, but for how they start. */
-const JOBS = 12;
-const KITS = 2;
-const BROKEN_JOBS = 8;
+/** Scenarios at once. Programs mostly wait, but a JVM keeps a core busy for a second when it starts. */
+const JOBS = 10;
+const JVM_JOBS = 6;
 
 let scenarios: Scenario[];
 let folder: string;
@@ -33,29 +32,32 @@ function conform(args: readonly string[], env: Record<string, string> = {}) {
   return startProcess(process.execPath, [PROGRAM, "worker", "conform", ...args], { env: environment({ NO_COLOR: "1", ...env }) });
 }
 
-/** Lets the kit examine a program, when it is its turn. Nothing of what others do in the meantime counts as time of a scenario. */
-const examine = (() => {
-  const turns = Array.from({ length: KITS }, () => Promise.resolve());
-  return async ({ program, args, env }: WorkerCommand, ...options: string[]): Promise<string> => {
-    const before = turns.shift()!;
-    let end = (): void => undefined;
-    turns.push(new Promise((resolve) => (end = resolve)));
-    await before;
-    try {
-      const kit = conform(["--jobs", String(JOBS), "--timeout", "60s", ...options, "--", program, ...args], env);
-      expect(await kit.ended, kit.said()).toBe(0);
-      return kit.said();
-    } finally {
-      end();
-    }
-  };
-})();
+/** Lets the kit examine a program. */
+async function examine({ program, args, env }: WorkerCommand, ...options: string[]): Promise<string> {
+  const kit = conform(["--timeout", "90s", ...options, "--", program, ...args], env);
+  const ended = await kit.ended;
+  expect(ended, kit.said()).toBe(0);
+  return kit.said();
+}
 
+// Two kits at a time: one on the JVM, one on the others.
 describe.concurrent("full marks", { timeout: 900_000 }, () => {
-  it("go to the worker of the SDK, with results that TAP and JUnit readers understand", async () => {
+  describe("on the JVM", () => rawLanguages.filter(isOnJvm).forEach(testLanguage));
+  describe("elsewhere", () => {
+    testSdk();
+    rawLanguages.filter((language) => !isOnJvm(language)).forEach(testLanguage);
+  });
+});
+
+function isOnJvm({ name }: RawLanguage): boolean {
+  return name === "Java";
+}
+
+function testSdk(): void {
+  it("go to the worker of the SDK, with results that TAP and JUnit readers understand", { concurrent: false }, async () => {
     const [tap, junit] = [join(folder, "results.tap"), join(folder, "results.xml")];
     const sdk = { program: "node", args: [join(FIXTURES, "sdk-worker.js")], env: {} };
-    const said = await examine(sdk, "--tap", tap, "--junit", junit);
+    const said = await examine(sdk, "--jobs", String(JOBS), "--tap", tap, "--junit", junit);
     expect(said).toContain(`${scenarios.length} of ${scenarios.length} scenarios passed, full marks`);
     const titles = scenarios.map(({ name, title }) => `${name}: ${title}`);
     const tests = parseTap(await readFile(tap, "utf8"));
@@ -65,31 +67,29 @@ describe.concurrent("full marks", { timeout: 900_000 }, () => {
       titles.map((title) => [title, 0]),
     );
   });
+}
 
-  for (const language of rawLanguages) {
-    const missing = missingTool(language);
-    if (missing === undefined)
-      it(`go to the raw worker in ${language.name}`, async () => {
-        expect(await examine(await language.build())).toContain("full marks");
-      });
-    else {
-      process.stderr.write(
-        `\n*** THE CONFORMANCE OF THE WORKER IN ${language.name.toUpperCase()} IS NOT TESTED: there is no ${missing} ***\n\n`,
-      );
-      it(`has no ${missing} here: THE CONFORMANCE OF THE WORKER IN ${language.name.toUpperCase()} IS NOT TESTED`, () =>
-        expect(missing).toBeDefined());
-    }
+function testLanguage(language: RawLanguage): void {
+  const missing = missingTool(language);
+  if (missing === undefined)
+    it(`go to the raw worker in ${language.name}`, { concurrent: false }, async () => {
+      const jobs = isOnJvm(language) ? JVM_JOBS : JOBS;
+      expect(await examine(await language.build(), "--jobs", String(jobs))).toContain("full marks");
+    });
+  else {
+    const untested = `THE CONFORMANCE OF THE WORKER IN ${language.name.toUpperCase()} IS NOT TESTED`;
+    process.stderr.write(`\n*** ${untested}: there is no ${missing} ***\n\n`);
+    it(`have no ${missing} here: ${untested}`, () => expect(missing).toBeDefined());
   }
-});
+}
 
-describe.concurrent("a broken worker", () => {
+describe("a broken worker", () => {
   const failed = new Map<string, string[]>();
 
   beforeAll(async () => {
-    // The last is the one that takes longest to fail.
-    const waiting = Object.keys(BROKEN)
-      .reverse()
-      .flatMap((name) => sampleOf(name).map((scenario) => ({ name, scenario })));
+    // The last of the list takes longest to fail.
+    const names = Object.keys(BROKEN).reverse();
+    const waiting = names.flatMap((name) => sampleOf(name).map((scenario) => ({ name, scenario })));
     const lane = async (): Promise<void> => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const { name, scenario } = next;
@@ -98,7 +98,7 @@ describe.concurrent("a broken worker", () => {
         failed.set(name, failure === undefined ? before : [...before, scenario.name]);
       }
     };
-    await Promise.all(Array.from({ length: BROKEN_JOBS }, lane));
+    await Promise.all(Array.from({ length: JOBS }, lane));
   }, 480_000);
 
   it.each(Object.entries(BROKEN))("with %s fails where it is wrong, and only there", (name, { fails }) => {

@@ -84,6 +84,7 @@ export class Play {
       case "answer":
         server.answersReports = step.reports ?? server.answersReports;
         server.answersHeartbeats = step.heartbeats ?? server.answersHeartbeats;
+        server.answersLate = step.late ?? server.answersLate;
         break;
       case "verdict":
         this.#verdict(step);
@@ -136,7 +137,8 @@ export class Play {
     this.#lastConnection = hello.connection;
     this.#welcome({ do: "welcome", ...(step.heartbeatMs && { heartbeatMs: step.heartbeatMs }), ...(step.ttlMs && { ttlMs: step.ttlMs }) });
     // The TTL counts from when the hello was sent; a heartbeat that is answered lets it begin anew.
-    if (waited.atMs > SLOW_START_MS) await this.#next("heartbeat", () => true, step.ttlMs ?? DEFAULT_TTL_MS);
+    const { ttlMs = DEFAULT_TTL_MS } = step;
+    if (waited.atMs > SLOW_START_MS && ttlMs <= DEFAULT_TTL_MS) await this.#next("heartbeat", () => true, ttlMs);
     return undefined;
   }
 

@@ -63,6 +63,8 @@ export class ScriptedServer {
   /** How reports are answered by themselves. */
   answersReports: "record" | "later" | "hold" = "record";
   answersHeartbeats = true;
+  /** A heartbeat is answered when the next one has come, as by a server far away. */
+  answersLate = false;
   silent = false;
   away = false;
 
@@ -239,7 +241,9 @@ export class ScriptedServer {
     if (heartbeat !== undefined) {
       this.#judgeHeartbeat(stream, heartbeat.number, heartbeat.leasesReceived);
       this.transcript.add({ kind: "heartbeat", heartbeat, stream: stream.number });
-      if (this.answersHeartbeats && stream.welcome) this.#answerHeartbeat(heartbeat.number);
+      const number = this.answersLate ? stream.beat : heartbeat.number;
+      stream.beat = heartbeat.number;
+      if (this.answersHeartbeats && stream.welcome && number > 0) this.#answerHeartbeat(number);
     }
     this.#readReports(stream, reports);
     if (drain === undefined) return;
