@@ -205,7 +205,7 @@ function testTasks(language: RawLanguage, command: () => WorkerCommand): void {
 
 function testComingAndGoing({ prefix }: RawLanguage, staged: Staged): void {
   staged("resumes from the last checkpoint of a worker that was killed", async (stage) => {
-    const { server, worker, client } = await stage.all({ LEASEHOLD_SESSION_TTL_DEFAULT: "2s" });
+    const { server, worker, client } = await stage.all({ LEASEHOLD_SESSION_TTL_DEFAULT: "6s" });
     const { taskId } = await stage.count(client, 30);
     const before = await client.wait(taskId, hasCheckpoints(3));
     worker.child.kill("SIGKILL");

@@ -84,8 +84,8 @@ final class Worker {
   }
 
   private synchronized void take(ServerMessage message) {
-    long last = message.hasWelcome() ? sum.getNumber() : message.getHeartbeatAnswer().getNumber();
-    if (message.hasWelcome() || last > 0) alive = sent[(int) last % 64];
+    long beat = message.hasWelcome() ? sum.getNumber() : message.getHeartbeatAnswer().getNumber();
+    if (message.hasWelcome() || beat > 0) alive = sent[(int) beat % 64];
     if (message.hasWelcome()) welcome = message.getWelcome();
     interval = toNanos(welcome.getHeartbeatInterval());
     if (message.hasWelcome()) beat(stream);
