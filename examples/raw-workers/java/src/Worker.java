@@ -61,7 +61,7 @@ final class Worker {
   private synchronized void post(String key, WorkerMessage message) {
     // Kept before it is sent: a stream that begins in between must not lose it.
     if (key != null) unanswered.put(key, message);
-    else sent[(int) sum.getNumber() % 64] = System.nanoTime();
+    else sent[sum.getNumber() % 64] = System.nanoTime();
     var to = stream;
     timer.submit(() -> to.write(message));
   }
@@ -84,8 +84,8 @@ final class Worker {
   }
 
   private synchronized void take(ServerMessage message) {
-    long beat = message.hasWelcome() ? sum.getNumber() : message.getHeartbeatAnswer().getNumber();
-    if (message.hasWelcome() || beat > 0) alive = sent[(int) beat % 64];
+    int beat = message.hasWelcome() ? sum.getNumber() : message.getHeartbeatAnswer().getNumber();
+    if (message.hasWelcome() || beat > 0) alive = sent[beat % 64];
     if (message.hasWelcome()) welcome = message.getWelcome();
     interval = toNanos(welcome.getHeartbeatInterval());
     if (message.hasWelcome()) beat(stream);
