@@ -1,5 +1,5 @@
 // Is the contract enough for a worker in another language? The raw workers of examples/, as processes, against real servers.
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFailed } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vitest";
 import { FinishReason, type Task, TaskState } from "@leasehold/proto/leasehold/v1/task";
 import { environment, startProcess, type StartedProcess } from "../support/child-process.js";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.js";
@@ -11,9 +11,13 @@ import { startTcpProxy } from "../support/tcp-proxy.js";
 const atOnce = { delays: [{ seconds: 0n, nanos: 0 }] };
 const isRunning = (task: Task): boolean => task.state === TaskState.RUNNING;
 
-/** What a test has started on a database of its own, and how it is ended. */
+/** Tests of this file run side by side, and beside builds of other workers. */
+const PATIENCE_MS = 120_000;
+
+/** What a test has started on a database of its own, how it is ended, and what tells more of a failure. */
 class Stage {
   readonly #ends: (() => unknown)[] = [];
+  readonly #tellers: [who: string, said: () => string][] = [];
 
   private constructor(
     readonly database: TestDatabase,
@@ -23,6 +27,11 @@ class Stage {
 
   static async open(language: RawLanguage, command: WorkerCommand): Promise<Stage> {
     return new Stage(await createTestDatabase(), language, command);
+  }
+
+  /** Everything that was said so far by what was started. */
+  tell(): string {
+    return this.#tellers.map(([who, said]) => `--- ${who} said:\n${said()}\n`).join("");
   }
 
   async close(): Promise<void> {
@@ -37,6 +46,7 @@ class Stage {
   async server(options: { listen?: string; env?: Record<string, string> } = {}): Promise<ServerProcess> {
     const server = await startServerProcess({ databaseUrl: this.database.url, ...options });
     this.onClose(() => server.kill());
+    this.#tellers.push([`server ${server.address}`, () => server.log()]);
     return server;
   }
 
@@ -47,6 +57,7 @@ class Stage {
       worker.child.kill("SIGKILL");
       await worker.ended;
     });
+    this.#tellers.push([`worker ${worker.pid}`, worker.said]);
     return worker;
   }
 
@@ -59,19 +70,12 @@ class Stage {
   /** A server, a worker on it and a client. */
   async all(env: Record<string, string> = {}): Promise<{ server: ServerProcess; worker: StartedProcess; client: TaskClient }> {
     const server = await this.server({ env });
-    const worker = this.worker(server.address);
-    tellIfFailed(`worker ${worker.pid}`, worker.said);
-    tellIfFailed(`server ${server.address}`, () => server.log());
-    return { server, worker, client: this.client(server.address) };
+    return { server, worker: this.worker(server.address), client: this.client(server.address) };
   }
 
   count(client: TaskClient, to: number, delayMs = 100): Promise<Task> {
     return client.submit({ name: `${this.language.prefix}.count`, metadata: jsonPayload({ to, delay_ms: delayMs }) });
   }
-}
-
-function tellIfFailed(who: string, said: () => string): void {
-  onTestFailed(() => void process.stderr.write(`--- ${who} said:\n${said()}\n`));
 }
 
 function hasCheckpoints(count: number): (task: Task) => boolean {
@@ -87,7 +91,7 @@ async function expectCountedUnderOneLease(client: TaskClient, before: Task, to: 
 
 for (const language of rawLanguages) {
   const missing = missingTool(language);
-  if (missing === undefined) describe(`a raw worker in ${language.name}`, () => testWorker(language));
+  if (missing === undefined) describe.concurrent(`a raw worker in ${language.name}`, { timeout: PATIENCE_MS }, () => testWorker(language));
   else {
     process.stderr.write(`\n*** THE RAW WORKER IN ${language.name.toUpperCase()} IS NOT TESTED: there is no ${missing} ***\n\n`);
     it(`has no ${missing} here: THE RAW WORKER IN ${language.name.toUpperCase()} IS NOT TESTED`, () => expect(missing).toBeDefined());
@@ -109,23 +113,34 @@ function testWorker(language: RawLanguage): void {
   });
 
   describe("on a server that lives", () => testTasks(language, () => command));
-  describe("that comes and goes", () => testComingAndGoing(language, () => command));
-  describe("when servers go", () => testServersGoing(language, () => command));
+  const staged: Staged = (title, body) =>
+    it(title, async ({ onTestFailed }: TestContext) => {
+      const stage = await Stage.open(language, command);
+      onTestFailed(() => void process.stderr.write(stage.tell()));
+      try {
+        await body(stage);
+      } finally {
+        await stage.close();
+      }
+    });
+  describe("that comes and goes", () => testComingAndGoing(language, staged));
+  describe("when servers go", () => testServersGoing(staged));
 }
+
+/** Declares a test on a stage of its own. */
+type Staged = (title: string, body: (stage: Stage) => Promise<void>) => void;
 
 function testTasks(language: RawLanguage, command: () => WorkerCommand): void {
   const { prefix } = language;
   let stage: Stage;
   let client: TaskClient;
-  let worker: StartedProcess;
 
   beforeAll(async () => {
     stage = await Stage.open(language, command());
     const server = await stage.server();
-    worker = stage.worker(server.address);
+    stage.worker(server.address);
     client = stage.client(server.address);
   });
-  beforeEach(() => tellIfFailed("the worker", () => worker.said()));
   afterAll(() => stage.close());
 
   it("gets the bytes that were submitted and gives them back", async () => {
@@ -188,17 +203,9 @@ function testTasks(language: RawLanguage, command: () => WorkerCommand): void {
   });
 }
 
-function testComingAndGoing(language: RawLanguage, command: () => WorkerCommand): void {
-  const { prefix } = language;
-  let stage: Stage;
-
-  beforeEach(async () => {
-    stage = await Stage.open(language, command());
-  });
-  afterEach(() => stage.close());
-
-  it("resumes from the last checkpoint of a worker that was killed", async () => {
-    const { server, worker, client } = await stage.all({ LEASEHOLD_SESSION_TTL_DEFAULT: "2s" });
+function testComingAndGoing({ prefix }: RawLanguage, staged: Staged): void {
+  staged("resumes from the last checkpoint of a worker that was killed", async (stage) => {
+    const { server, worker, client } = await stage.all({ LEASEHOLD_SESSION_TTL_DEFAULT: "6s" });
     const { taskId } = await stage.count(client, 30);
     const before = await client.wait(taskId, hasCheckpoints(3));
     worker.child.kill("SIGKILL");
@@ -206,13 +213,14 @@ function testComingAndGoing(language: RawLanguage, command: () => WorkerCommand)
     stage.worker(server.address);
     const task = await client.wait(taskId);
     expect([TaskState[task.state], jsonOf(task.result)]).toEqual(["COMPLETED", { counted: 30 }]);
-    expect([task.attempt, task.fencingToken]).toEqual([1, before.fencingToken + 1n]);
+    expect(task.attempt).toBe(1);
+    expect(task.fencingToken).toBeGreaterThan(before.fencingToken);
     expect(task.workerName).not.toBe(before.workerName);
     // Each number was saved once: what the first worker had counted was not counted again.
     expect(task.checkpointCount).toBe(30n);
   });
 
-  it("drains on SIGTERM: finishes what it holds, takes nothing more and ends with code 0", async () => {
+  staged("drains on SIGTERM: finishes what it holds, takes nothing more and ends with code 0", async (stage) => {
     const { worker, client } = await stage.all();
     const { taskId } = await stage.count(client, 15);
     await client.wait(taskId, hasCheckpoints(1));
@@ -226,7 +234,7 @@ function testComingAndGoing(language: RawLanguage, command: () => WorkerCommand)
     expect(TaskState[(await client.get(left.taskId)).state]).toBe("PENDING");
   });
 
-  it("ends at once on SIGTERM when it holds nothing, even without a server", async () => {
+  staged("ends at once on SIGTERM when it holds nothing, even without a server", async (stage) => {
     const { server, worker, client } = await stage.all();
     const { taskId } = await client.submit({ name: `${prefix}.echo` });
     await client.wait(taskId);
@@ -237,15 +245,8 @@ function testComingAndGoing(language: RawLanguage, command: () => WorkerCommand)
   });
 }
 
-function testServersGoing(language: RawLanguage, command: () => WorkerCommand): void {
-  let stage: Stage;
-
-  beforeEach(async () => {
-    stage = await Stage.open(language, command());
-  });
-  afterEach(() => stage.close());
-
-  it("comes back to one that was killed and restarted, and the task completes once", async () => {
+function testServersGoing(staged: Staged): void {
+  staged("comes back to one that was killed and restarted, and the task completes once", async (stage) => {
     const { server, worker, client } = await stage.all();
     const { taskId } = await stage.count(client, 40);
     const task = await client.wait(taskId, hasCheckpoints(3));
@@ -255,7 +256,7 @@ function testServersGoing(language: RawLanguage, command: () => WorkerCommand): 
     await expectCountedUnderOneLease(client, task, 40);
   });
 
-  it("keeps an outcome that nobody answered and sends it to the next server", async () => {
+  staged("keeps an outcome that nobody answered and sends it to the next server", async (stage) => {
     const { server, worker, client } = await stage.all();
     const { taskId } = await stage.count(client, 5, 200);
     const task = await client.wait(taskId, hasCheckpoints(1));
@@ -266,7 +267,7 @@ function testServersGoing(language: RawLanguage, command: () => WorkerCommand): 
     await expectCountedUnderOneLease(client, task, 5);
   });
 
-  it("goes on through the second of two with the same lease while the first drains", async () => {
+  staged("goes on through the second of two with the same lease while the first drains", async (stage) => {
     const [first, second] = [await stage.server(), await stage.server()];
     stage.worker(first.address, second.address);
     const client = stage.client(second.address);
@@ -276,18 +277,17 @@ function testServersGoing(language: RawLanguage, command: () => WorkerCommand): 
     await expectCountedUnderOneLease(client, task, 40);
   });
 
-  it("leaves a server that is silent for three intervals, with the same lease", async () => {
-    const env = { LEASEHOLD_SESSION_TTL_DEFAULT: "4s" };
+  staged("leaves a server that is silent for three intervals, with the same lease", async (stage) => {
+    const env = { LEASEHOLD_SESSION_TTL_DEFAULT: "6s" };
     const [first, second] = [await stage.server({ env }), await stage.server({ env })];
     const proxy = await startTcpProxy({ host: "127.0.0.1", port: Number(first.address.split(":").at(-1)) });
     stage.onClose(() => proxy.close());
     const worker = stage.worker(proxy.address, second.address);
-    tellIfFailed("the worker", worker.said);
     const client = stage.client(second.address);
-    const { taskId } = await stage.count(client, 50);
+    const { taskId } = await stage.count(client, 70);
     const task = await client.wait(taskId, hasCheckpoints(2));
     proxy.freeze();
     await worker.waitFor(/connecting again/);
-    await expectCountedUnderOneLease(client, task, 50);
+    await expectCountedUnderOneLease(client, task, 70);
   });
 }

@@ -1,15 +1,22 @@
-// How does a test build a program in another language only once? Into the cache of node_modules, under a name made of all that it is built from.
+// How does a test build a program in another language only once? Into a cache of this user's that all clones share, under a name made of all
+// that it is built from. Test files that need the same one at the same time wait for the one that builds it.
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { setPriority, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { environment } from "./child-process.js";
 
 const ROOT = join(import.meta.dirname, "../..");
-const CACHE = join(ROOT, "node_modules/.cache/leasehold-raw");
 const STEP_LIMIT_MS = 600_000;
+const LOOK_AGAIN_MS = 250;
+/** Builds step aside for tests that run beside them. */
+const NICENESS = 10;
+/** What nobody has used for so long is removed, in milliseconds. */
+const KEPT_MS = 7 * 24 * 3_600_000;
 const run = promisify(execFile);
 
 /** How a step of a build is run. */
@@ -29,7 +36,10 @@ export async function step(
   try {
     const { cwd, env } = options;
     const limits = { timeout: STEP_LIMIT_MS, maxBuffer: 1 << 26 };
-    return (await run(program, args, { env: environment(env), cwd, ...limits })).stdout;
+    const running = run(program, args, { env: environment(env), cwd, ...limits });
+    const { pid } = running.child;
+    if (pid !== undefined) setPriority(pid, NICENESS);
+    return (await running).stdout;
   } catch (error) {
     const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
     throw new Error(`THE ${who.toUpperCase()} TESTS WERE LEFT OUT: ${fault}.\n${stdout.trim()}\n${stderr.trim()}`, { cause: error });
@@ -46,20 +56,71 @@ export async function builtOnce(
   tools: string,
   make: (folder: string) => Promise<void>,
 ): Promise<string> {
-  const folder = join(CACHE, `${name}-${await hashOf(files, tools)}`);
-  if (existsSync(folder)) return folder;
-  // Under a name of its own until it is whole: a run that is killed leaves no half of it, two runs do not disturb each other.
-  const making = `${folder}-${String(process.pid)}`;
-  await mkdir(making, { recursive: true });
-  try {
-    await make(making);
-    await rename(making, folder).catch((error: unknown) => {
-      if (!existsSync(folder)) throw error;
-    });
-  } finally {
-    await rm(making, { recursive: true, force: true });
+  const cache = await cacheFolder();
+  const folder = join(cache, `${name}-${await hashOf(files, tools)}`);
+  const lock = `${folder}.lock`;
+  while (!existsSync(folder)) {
+    if (!(await take(lock))) {
+      await sleep(LOOK_AGAIN_MS);
+      continue;
+    }
+    // Under a name of its own until it is whole: a run that is killed leaves no half of it.
+    const making = `${folder}-${String(process.pid)}`;
+    try {
+      await removeUnused(cache);
+      await mkdir(making);
+      await make(making);
+      await rename(making, folder);
+    } finally {
+      await rm(making, { recursive: true, force: true });
+      await rm(lock, { force: true });
+    }
   }
+  const now = new Date();
+  await utimes(folder, now, now);
   return folder;
+}
+
+/** A folder that only this user can write to; what others could have put there is not trusted. */
+async function cacheFolder(): Promise<string> {
+  const { uid } = userInfo();
+  const folder = join(tmpdir(), `leasehold-raw-${uid}`);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const found = await lstat(folder);
+  const own = found.isDirectory() && (uid === -1 || (found.uid === uid && (found.mode & 0o022) === 0));
+  if (own) return folder;
+  const instead = join(ROOT, "node_modules/.cache/leasehold-raw");
+  await mkdir(instead, { recursive: true });
+  return instead;
+}
+
+/** Whether the lock is this process's now. That of a process that is gone is taken away, for whoever asks next. */
+async function take(lock: string): Promise<boolean> {
+  try {
+    await writeFile(lock, String(process.pid), { flag: "wx" });
+    return true;
+  } catch {
+    const owner = Number(await readFile(lock, "utf8").catch(() => process.pid));
+    if (!isAlive(owner)) await rm(lock, { force: true });
+    return false;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function removeUnused(cache: string): Promise<void> {
+  for (const name of await readdir(cache)) {
+    const path = join(cache, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found !== undefined && Date.now() - found.mtimeMs > KEPT_MS) await rm(path, { recursive: true, force: true });
+  }
 }
 
 async function hashOf(files: readonly string[], tools: string): Promise<string> {

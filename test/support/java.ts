@@ -34,11 +34,12 @@ const formatterJar = `google-java-format-${FORMATTER}-all-deps.jar`;
 
 async function make(folder: string): Promise<void> {
   // What is built keeps no path to where it was built, so the folder may be renamed.
-  const build = ["-q", "-B", "package", `-Dtarget=${join(folder, "target")}`];
-  await step("java", "mvn", build, "the worker cannot be built", { cwd: javaWorkerFolder });
   const artifact = `com.google.googlejavaformat:google-java-format:${FORMATTER}:jar:all-deps`;
-  const copy = ["-q", "-B", "dependency:copy", `-Dartifact=${artifact}`, `-DoutputDirectory=${folder}`];
-  await step("java", "mvn", copy, "google-java-format cannot be fetched", { cwd: javaWorkerFolder });
+  const formatter = ["dependency:copy", `-Dartifact=${artifact}`, `-DoutputDirectory=${folder}`];
+  const build = ["-q", "-B", "package", `-Dtarget=${join(folder, "target")}`, ...formatter];
+  const fault = "the worker cannot be built, or google-java-format cannot be fetched";
+  // The Java that runs Maven is gone before a better compiler would pay.
+  await step("java", "mvn", build, fault, { cwd: javaWorkerFolder, env: { MAVEN_OPTS: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" } });
 }
 
 /** The sources that google-java-format would change; empty where all is well. */

@@ -1,5 +1,5 @@
-// Where do the Python tests get an interpreter with grpcio, and the stubs? From a virtual environment in the cache of node_modules, made once
-// for each state of the requirements and the contract. Making it needs python3 and a package index that pip reaches.
+// Where do the Python tests get an interpreter with grpcio, and the stubs? From a virtual environment that is made once for each state of the
+// requirements and the contract. Making it needs python3 and a package index that pip reaches.
 import { join } from "node:path";
 import { builtOnce, step } from "./built-once.js";
 
@@ -29,7 +29,7 @@ async function make(folder: string): Promise<void> {
   const interpreter = join(folder, "venv/bin/python");
   const requirements = ["-r", join(pythonWorkerFolder, "requirements.txt"), "-r", TOOLS];
   await step("python", "python3", ["-m", "venv", join(folder, "venv")], "python3 cannot make a virtual environment");
-  const install = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", ...requirements];
+  const install = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-compile", ...requirements];
   await step("python", interpreter, install, "pip cannot install requirements.txt");
   await step("python", join(pythonWorkerFolder, "generate.sh"), [join(folder, "generated")], "the stubs cannot be generated", {
     env: { PYTHON: interpreter },

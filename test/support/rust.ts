@@ -24,7 +24,7 @@ async function make(folder: string): Promise<void> {
   await step("rust", join(rustWorkerFolder, "generate.sh"), [contract], "the stubs cannot be generated");
   const target = join(folder, "target");
   await mkdir(target);
-  const env = { CONTRACT: contract, CARGO_TARGET_DIR: target };
+  const env = { CONTRACT: contract, CARGO_TARGET_DIR: target, CARGO_INCREMENTAL: "0" };
   await step("rust", "cargo", ["build", "--quiet", "--locked"], "the worker cannot be built", { cwd: rustWorkerFolder, env });
   await copyFile(join(target, "debug/raw-worker"), join(folder, "worker"));
   // Hundreds of megabytes that nobody builds on.

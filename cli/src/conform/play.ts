@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { type Lease, RevocationReason, VerdictCode } from "@leasehold/proto/leasehold/v1/worker_service";
 import { expectedReport, judgeHello, judgeReport, type Mismatch } from "./expectations.js";
-import { durationFromMs, leaseOf } from "./messages.js";
+import { DEFAULT_TTL_MS, durationFromMs, leaseOf } from "./messages.js";
 import type { ProgramUnderTest } from "./program-under-test.js";
 import type { Step } from "./scenario.js";
 import type { ScriptedServer } from "./scripted-server.js";
@@ -12,6 +12,8 @@ import type { Event, EventOf, Transcript, Waited } from "./transcript.js";
 const PATIENCE_MS = 5_000;
 /** How long a program may take to start and to say hello. */
 const START_MS = 20_000;
+/** A program that took longer than this to say hello may have done so long before the hello arrived. */
+const SLOW_START_MS = 1_000;
 /** How long a worker may take to be back: three intervals, the longest jitter, and time to spare. */
 const RETURN_MS = 8_000;
 
@@ -82,6 +84,7 @@ export class Play {
       case "answer":
         server.answersReports = step.reports ?? server.answersReports;
         server.answersHeartbeats = step.heartbeats ?? server.answersHeartbeats;
+        server.answersLate = step.late ?? server.answersLate;
         break;
       case "verdict":
         this.#verdict(step);
@@ -110,6 +113,9 @@ export class Play {
       case "cut":
         server.cut();
         break;
+      case "freeze":
+        server.freeze();
+        break;
       case "away":
         server.away = step.on;
         break;
@@ -130,6 +136,9 @@ export class Play {
     this.#slots = hello.slots;
     this.#lastConnection = hello.connection;
     this.#welcome({ do: "welcome", ...(step.heartbeatMs && { heartbeatMs: step.heartbeatMs }), ...(step.ttlMs && { ttlMs: step.ttlMs }) });
+    // The TTL counts from when the hello was sent; a heartbeat that is answered lets it begin anew.
+    const { ttlMs = DEFAULT_TTL_MS } = step;
+    if (waited.atMs > SLOW_START_MS && ttlMs <= DEFAULT_TTL_MS) await this.#next("heartbeat", () => true, ttlMs);
     return undefined;
   }
 

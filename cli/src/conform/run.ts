@@ -1,4 +1,5 @@
-// How are scenarios run against a program? Each with a process and a port of its own, several at once, results in the order of the files.
+// How are scenarios run against a program? Each with a process and a port of its own, several at once, the longest first, results in the order of
+// the files.
 import { Play } from "./play.js";
 import { ProgramUnderTest } from "./program-under-test.js";
 import type { Scenario } from "./scenario.js";
@@ -36,7 +37,8 @@ export interface RunOptions {
 /** Runs all. @returns results in the order of the scenarios. */
 export async function runScenarios(scenarios: readonly Scenario[], options: RunOptions): Promise<Result[]> {
   const results: Result[] = [];
-  const waiting = [...scenarios.entries()];
+  // One that waits for long and begins last would be waited for alone.
+  const waiting = [...scenarios.entries()].sort(([, one], [, other]) => patienceMs(other) - patienceMs(one));
   const lane = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const [index, scenario] = next;
@@ -47,6 +49,12 @@ export async function runScenarios(scenarios: readonly Scenario[], options: RunO
   };
   await Promise.all(Array.from({ length: Math.max(1, options.jobs) }, lane));
   return results;
+}
+
+/** How long a scenario may wait, as far as its steps say; in milliseconds. */
+function patienceMs({ steps }: Scenario): number {
+  const waits = steps.flatMap((step) => ["forMs" in step ? step.forMs : 0, "withinMs" in step ? step.withinMs : 0]);
+  return waits.reduce((sum, ms) => sum + ms, 0);
 }
 
 /** Runs one. */

@@ -74,8 +74,8 @@ export type Step =
   | { readonly do: "no-report"; readonly lease: string; readonly forMs: number; readonly resent?: boolean }
   /** Expects that an outcome was reported and answered. */
   | { readonly do: "settled"; readonly lease: string; readonly withinMs?: number }
-  /** Answers from here on: reports each as a server would (`record`), with RETRY_LATER, or not at all; heartbeats or not. */
-  | { readonly do: "answer"; readonly reports?: "record" | "later" | "hold"; readonly heartbeats?: boolean }
+  /** Answers from here on: reports each as a server would (`record`), with RETRY_LATER, or not at all; heartbeats or not, `late`: when the next has come. */
+  | { readonly do: "answer"; readonly reports?: "record" | "later" | "hold"; readonly heartbeats?: boolean; readonly late?: boolean }
   /** Answers one report, or all of a lease that have no verdict. */
   | {
       readonly do: "verdict";
@@ -116,6 +116,8 @@ export type Step =
     }
   /** Resets every connection. */
   | { readonly do: "cut" }
+  /** Lets every connection that is open die without a word: nothing passes on it from here on, in either direction. Others may be opened. */
+  | { readonly do: "freeze" }
   /** Ends every new stream with UNAVAILABLE, until `on` is false. */
   | { readonly do: "away"; readonly on: boolean }
   /** Asks the program to stop. */
@@ -149,7 +151,7 @@ const FIELDS: Readonly<Record<Step["do"], string>> = {
     "lease! kind kinds past seq resent result resultBytes executionMetadata errorCode retryable untilProceeded untilAfterMs withinMs notBeforeMs",
   "no-report": "lease! forMs! resent",
   settled: "lease! withinMs",
-  answer: "reports heartbeats",
+  answer: "reports heartbeats late",
   verdict: "lease! seq code! retryAfterMs times",
   cancel: "lease! reason withHeartbeat times",
   revoke: "lease! reason!",
@@ -160,6 +162,7 @@ const FIELDS: Readonly<Record<Step["do"], string>> = {
   "server-drain": "reconnectAfterMs!",
   end: "reason",
   cut: "",
+  freeze: "",
   away: "on!",
   sigterm: "",
   drain: "withinMs",
@@ -170,7 +173,7 @@ const FIELDS: Readonly<Record<Step["do"], string>> = {
 
 /** Types of fields that are not just any text, by field or by verb and field. */
 const NUMBERS = /(?:Ms|^seq|^times|^bytes|^resultBytes|^attempt|^leasesReceived|^atMost)$/;
-const FLAGS = new Set(["again", "resent", "retryable", "untilProceeded", "withHeartbeat", "heartbeats", "on"]);
+const FLAGS = new Set(["again", "resent", "retryable", "untilProceeded", "withHeartbeat", "heartbeats", "late", "on"]);
 const LISTS = new Set(["holds", "drop"]);
 const ANY = new Set(["metadata", "executionMetadata", "result"]);
 const CHOICES: Readonly<Record<string, readonly string[]>> = {

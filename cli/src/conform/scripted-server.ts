@@ -49,7 +49,8 @@ const DRAIN_MS = 500;
 export class ScriptedServer {
   readonly book = new LeaseBook();
   readonly #grpc = new Server({ "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 });
-  readonly #sockets = new Set<Socket>();
+  /** Connections of the worker, each with the one to the server behind it. */
+  readonly #sockets = new Map<Socket, Socket>();
   #front: NetServer | undefined;
   #streams: Stream[] = [];
   #ticker: NodeJS.Timeout | undefined;
@@ -62,6 +63,8 @@ export class ScriptedServer {
   /** How reports are answered by themselves. */
   answersReports: "record" | "later" | "hold" = "record";
   answersHeartbeats = true;
+  /** A heartbeat is answered when the next one has come, as by a server far away. */
+  answersLate = false;
   silent = false;
   away = false;
 
@@ -87,7 +90,7 @@ export class ScriptedServer {
   /** Ends everything at once. */
   stop(): void {
     clearInterval(this.#ticker);
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
     this.#front?.close();
     this.#grpc.forceShutdown();
   }
@@ -109,10 +112,19 @@ export class ScriptedServer {
 
   /** Resets every connection. */
   cut(): void {
-    for (const socket of this.#sockets) {
+    for (const socket of this.#sockets.keys()) {
       // Node 20 never finishes closing a socket that is reset while it shuts down, and hangs at the end of the process.
       if (socket.writableEnded) socket.destroy();
       else socket.resetAndDestroy();
+    }
+  }
+
+  /** Passes nothing on any more, in either direction, on the connections that are open: they look alive and are dead. */
+  freeze(): void {
+    this.transcript.say("·", "every open connection is dead from here on");
+    for (const [outside, inside] of this.#sockets) {
+      outside.unpipe(inside).pause();
+      inside.unpipe(outside).pause();
     }
   }
 
@@ -183,7 +195,7 @@ export class ScriptedServer {
 
   #join(outside: Socket, inside: Socket): void {
     outside.pipe(inside).pipe(outside);
-    this.#sockets.add(outside);
+    this.#sockets.set(outside, inside);
     outside.on("error", () => inside.destroy());
     inside.on("error", () => outside.destroy());
     outside.on("close", () => {
@@ -229,7 +241,9 @@ export class ScriptedServer {
     if (heartbeat !== undefined) {
       this.#judgeHeartbeat(stream, heartbeat.number, heartbeat.leasesReceived);
       this.transcript.add({ kind: "heartbeat", heartbeat, stream: stream.number });
-      if (this.answersHeartbeats && stream.welcome) this.#answerHeartbeat(heartbeat.number);
+      const number = this.answersLate ? stream.beat : heartbeat.number;
+      stream.beat = heartbeat.number;
+      if (this.answersHeartbeats && stream.welcome && number > 0) this.#answerHeartbeat(number);
     }
     this.#readReports(stream, reports);
     if (drain === undefined) return;

@@ -42,8 +42,8 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 	// What is sent again on each stream until it is answered, in the order of the keys. Nothing
 	// answers the hello, so it is the first of all; a drain goes with every heartbeat.
 	unanswered, drain := map[string]*pb.WorkerMessage{"": {Hello: hello}}, map[bool]*pb.Drain{true: {}}
-	// When the stream began, the last heartbeat was sent, and the last answered one was.
-	began, beaten, alive, beats := time.Time{}, time.Time{}, time.Time{}, (*time.Timer)(nil)
+	// When the stream began, each of the last heartbeats was sent, and the last answered one was.
+	began, sent, alive, beats := time.Time{}, [64]time.Time{}, time.Time{}, (*time.Timer)(nil)
 	// Handlers, timers and streams touch the above and send only under the mutex.
 	mutex, interval, send := sync.Mutex{}, 5*time.Second, func(*pb.WorkerMessage) error { return nil }
 	report := func(token string, message *pb.WorkerMessage) (mine, stop bool) {
@@ -63,7 +63,7 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 	beats = time.AfterFunc(time.Hour, func() {
 		mutex.Lock()
 		defer mutex.Unlock()
-		beat.Number, beaten = beat.Number+1, time.Now()
+		beat.Number, sent[(beat.Number+1)%64] = beat.Number+1, time.Now()
 		_ = send(&pb.WorkerMessage{Heartbeat: beat, Drain: drain[draining.Err() != nil]})
 		beats.Reset(interval)
 	})
@@ -83,10 +83,10 @@ func work(draining context.Context, hello *pb.Hello, servers []pb.WorkerServiceC
 					_ = send(unanswered[id])
 				}
 			} else if it := m.Welcome; it != nil {
-				welcome, interval, alive, beaten = it, it.HeartbeatInterval.AsDuration(), began, began
+				welcome, interval, alive = it, it.HeartbeatInterval.AsDuration(), began
 				beats.Reset(0)
-			} else if m.HeartbeatAnswer.GetNumber() == beat.Number {
-				alive = beaten
+			} else if number := m.HeartbeatAnswer.GetNumber(); number > 0 {
+				alive = sent[number%64]
 			}
 			for _, lease := range m.GetLeases() {
 				held[lease.LeaseToken], beat.LeasesReceived = 1, beat.LeasesReceived+1

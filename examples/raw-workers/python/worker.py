@@ -234,12 +234,14 @@ HANDLERS = {
 
 async def main():
     # A server that is away is asked again every second at most, instead of every two minutes.
-    # A connection that has died silently is given up, not only the stream on it.
+    # A connection that has died silently is given up, not only the stream on it; the last option
+    # is for pings that grpc sends for reasons of its own, behind which those of keepalive wait.
     options = [
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.max_receive_message_length", -1),
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.http2.ping_timeout_ms", 5_000),
     ]
     addresses = os.environ.get("LEASEHOLD_ADDRESS", "127.0.0.1:7410").split(",")
     channels = [grpc.aio.insecure_channel(address, options) for address in addresses]

@@ -55,13 +55,13 @@ final class Worker {
   private final ScheduledExecutorService timer = Executors.newSingleThreadScheduledExecutor();
   private Welcome welcome = Welcome.getDefaultInstance();
   private BlockingClientCall<WorkerMessage, ServerMessage> stream;
-  // When the last heartbeat or hello was sent, and the last that was answered.
-  private long interval = SECONDS.toNanos(5), beaten, alive;
+  // When each of the last heartbeats was sent, or a hello after it, and what was answered last.
+  private long interval = SECONDS.toNanos(5), alive, sent[] = new long[64];
 
   private synchronized void post(String key, WorkerMessage message) {
     // Kept before it is sent: a stream that begins in between must not lose it.
     if (key != null) unanswered.put(key, message);
-    else beaten = System.nanoTime();
+    else sent[sum.getNumber() % 64] = System.nanoTime();
     var to = stream;
     timer.submit(() -> to.write(message));
   }
@@ -84,8 +84,8 @@ final class Worker {
   }
 
   private synchronized void take(ServerMessage message) {
-    boolean answered = message.getHeartbeatAnswer().getNumber() == sum.getNumber();
-    if (answered || message.hasWelcome()) alive = beaten;
+    int beat = message.hasWelcome() ? sum.getNumber() : message.getHeartbeatAnswer().getNumber();
+    if (message.hasWelcome() || beat > 0) alive = sent[beat % 64];
     if (message.hasWelcome()) welcome = message.getWelcome();
     interval = toNanos(welcome.getHeartbeatInterval());
     if (message.hasWelcome()) beat(stream);
