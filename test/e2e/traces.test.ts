@@ -93,8 +93,8 @@ describe("the trace of a task", () => {
       "  submit py.count PRODUCER submitter",
       "    lease py.count CONSUMER leasehold",
       "      process py.count CONSUMER python-worker",
-      "      report py.count INTERNAL leasehold",
-      "        postgresql applyDecisions CLIENT leasehold",
+      "        report py.count INTERNAL leasehold",
+      "          postgresql applyDecisions CLIENT leasehold",
       "    leasehold.v1.TaskService/SubmitTask SERVER leasehold",
       "    postgresql insertTasks CLIENT leasehold",
     ]);
