@@ -27,7 +27,7 @@ import { gatedStorage } from "./storage/gated-storage.js";
 import { migrate, readMigrations } from "./storage/migrate.js";
 import type { ConnectedStorage } from "./storage/postgres-storage.js";
 import { openStorage } from "./storage/postgres-storage.js";
-import { schemaProblems } from "./storage/schema-version.js";
+import { newestVersion, schemaProblems } from "./storage/schema-version.js";
 import type { Decision, Hint, LeasedTask, Storage } from "./storage/storage.js";
 import { createLog, type Log } from "./telemetry/log.js";
 import { inTheirTraces, observing, type Observing } from "./telemetry/observing.js";
@@ -101,6 +101,8 @@ export async function startServer(
     storage,
     streams: () => parts.workers.connected,
     durability: () => conditions.now.durability,
+    fit: () => conditions.now.problems.length === 0,
+    schemaVersion: newestVersion(await readMigrations()),
     failed: quietly(clock, log),
   });
   const health = watchHealth(clock, storage, conditions, log, (serving) => {

@@ -34,7 +34,7 @@ export interface Observing {
   /** Another server said something, or something may have been missed. */
   hinted(hint: Hint | null): void;
   /** Lets gauges be read. Answers what ends that. */
-  gauges(gauged: Pick<Gauged, "storage" | "streams" | "durability" | "failed">): () => void;
+  gauges(gauged: Pick<Gauged, "storage" | "streams" | "durability" | "fit" | "schemaVersion" | "failed">): () => void;
 }
 
 /** Makes it. Call it after `startTelemetry`. */

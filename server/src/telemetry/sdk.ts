@@ -1,6 +1,7 @@
 // Is telemetry wanted, and where does it go? The standard OTEL_* variables say; where none does, OpenTelemetry's SDK is not even loaded.
 
 import { type ContextManager, ROOT_CONTEXT } from "@opentelemetry/api";
+import type { SpanProcessor } from "@opentelemetry/sdk-trace";
 import type { Clock } from "../clock.js";
 import { linkSampler } from "./link-sampler.js";
 import type { Log } from "./log.js";
@@ -48,6 +49,16 @@ function isWanted(env: Variables, signal: string): boolean {
   return [env["OTEL_EXPORTER_OTLP_ENDPOINT"], env[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`]].some((endpoint) => (endpoint ?? "") !== "");
 }
 
+// The SDK's own way wherever it is not OTLP over HTTP in protobuf, its default, that spans alone are wanted in.
+async function spanProcessors(tracing: boolean, env: Variables): Promise<{ readonly spanProcessors?: SpanProcessor[] }> {
+  if (!tracing) return { spanProcessors: [] };
+  const exporter = env["OTEL_TRACES_EXPORTER"]?.trim() || "otlp";
+  const protocol = env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]?.trim() || env["OTEL_EXPORTER_OTLP_PROTOCOL"]?.trim() || "http/protobuf";
+  if (exporter !== "otlp" || protocol !== "http/protobuf") return {};
+  const { encodingProcessor } = await import("./encoded-spans.js");
+  return { spanProcessors: [encodingProcessor(env)] };
+}
+
 /** Loads and starts the SDK if it is wanted. Call it before any tracer or meter is made. A second call in one process starts nothing. */
 export async function startTelemetry(version: string, clock: Clock, log: Log, env: Variables = process.env): Promise<Telemetry> {
   const { tracing, metering } = wanted(env);
@@ -66,7 +77,7 @@ export async function startTelemetry(version: string, clock: Clock, log: Log, en
     resourceDetectors: [resources.envDetector, resources.hostDetector],
     logRecordProcessors: [],
     sampler: linkSampler(env, traces),
-    ...(tracing ? {} : { spanProcessors: [] }),
+    ...(await spanProcessors(tracing, env)),
     ...(metering ? {} : { metricReaders: [] }),
   });
   sdk.start();
