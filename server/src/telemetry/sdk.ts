@@ -1,8 +1,8 @@
 // Is telemetry wanted, and where does it go? The standard OTEL_* variables say; where none does, OpenTelemetry's SDK is not even loaded.
 
-import { type ContextManager, ROOT_CONTEXT } from "@opentelemetry/api";
-import type { SpanProcessor } from "@opentelemetry/sdk-trace";
+import { type ContextManager, INVALID_SPAN_CONTEXT, ROOT_CONTEXT, trace, type Tracer } from "@opentelemetry/api";
 import type { Clock } from "../clock.js";
+import type { LightTracerParts } from "./light-tracer.js";
 import { linkSampler } from "./link-sampler.js";
 import type { Log } from "./log.js";
 
@@ -12,6 +12,8 @@ export interface Telemetry {
   readonly tracing: boolean;
   /** Whether metrics go anywhere. */
   readonly metering: boolean;
+  /** What makes spans. */
+  readonly tracer: Pick<Tracer, "startSpan">;
   /** Sends what waits, for two seconds at most: whoever stops must not hang on a collector. */
   stop(): Promise<void>;
 }
@@ -34,8 +36,13 @@ const NO_CONTEXTS: ContextManager = {
   disable: () => NO_CONTEXTS,
 };
 
-/** No telemetry. */
-export const NO_TELEMETRY: Telemetry = { tracing: false, metering: false, stop: () => Promise.resolve() };
+/** No telemetry: its tracer makes spans that go nowhere. */
+export const NO_TELEMETRY: Telemetry = {
+  tracing: false,
+  metering: false,
+  tracer: { startSpan: () => trace.wrapSpanContext(INVALID_SPAN_CONTEXT) },
+  stop: () => Promise.resolve(),
+};
 
 /** What the variables ask for. A signal is wanted when its exporter, or the endpoint of all or of its own, is set. */
 export function wanted(env: Variables): { readonly tracing: boolean; readonly metering: boolean } {
@@ -49,14 +56,11 @@ function isWanted(env: Variables, signal: string): boolean {
   return [env["OTEL_EXPORTER_OTLP_ENDPOINT"], env[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`]].some((endpoint) => (endpoint ?? "") !== "");
 }
 
-// The SDK's own way wherever it is not OTLP over HTTP in protobuf, its default, that spans alone are wanted in.
-async function spanProcessors(tracing: boolean, env: Variables): Promise<{ readonly spanProcessors?: SpanProcessor[] }> {
-  if (!tracing) return { spanProcessors: [] };
+// The SDK's own spans and processors wherever traces go elsewhere than by OTLP over HTTP in protobuf, its default.
+function isUsual(env: Variables): boolean {
   const exporter = env["OTEL_TRACES_EXPORTER"]?.trim() || "otlp";
   const protocol = env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]?.trim() || env["OTEL_EXPORTER_OTLP_PROTOCOL"]?.trim() || "http/protobuf";
-  if (exporter !== "otlp" || protocol !== "http/protobuf") return {};
-  const { encodingProcessor } = await import("./encoded-spans.js");
-  return { spanProcessors: [encodingProcessor(env)] };
+  return exporter === "otlp" && protocol === "http/protobuf";
 }
 
 /** Loads and starts the SDK if it is wanted. Call it before any tracer or meter is made. A second call in one process starts nothing. */
@@ -69,15 +73,21 @@ export async function startTelemetry(version: string, clock: Clock, log: Log, en
   env["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] ??= BATCH_SPANS;
   env["OTEL_SERVICE_NAME"] ??= "leasehold";
   const { NodeSDK, resources, tracing: traces } = await import("@opentelemetry/sdk-node");
+  // Not that of the process: its command may have a connection string in it.
+  const detected = resources.detectResources({ detectors: [resources.envDetector, resources.hostDetector] });
+  const own = resources.resourceFromAttributes({ "service.version": version });
+  const resource = resources.defaultResource().merge(own).merge(detected);
+  const sampler = linkSampler(env, traces);
+  const light = tracing && isUsual(env) ? await lightSpans(env, { sampler, resource, scope: { name: "leasehold", version } }) : null;
   const sdk = new NodeSDK({
-    resource: resources.defaultResource().merge(resources.resourceFromAttributes({ "service.version": version })),
+    resource,
+    autoDetectResources: false,
     // Its asynchronous hooks would cost more than all spans: contexts are passed by hand.
     contextManager: NO_CONTEXTS,
-    // Not that of the process: its command may have a connection string in it.
-    resourceDetectors: [resources.envDetector, resources.hostDetector],
     logRecordProcessors: [],
-    sampler: linkSampler(env, traces),
-    ...(await spanProcessors(tracing, env)),
+    sampler,
+    ...(light === null ? {} : { spanProcessors: [light.processor] }),
+    ...(tracing ? {} : { spanProcessors: [] }),
     ...(metering ? {} : { metricReaders: [] }),
   });
   sdk.start();
@@ -87,5 +97,11 @@ export async function startTelemetry(version: string, clock: Clock, log: Log, en
     const sent = sdk.shutdown().catch((error: unknown) => log.warn({ err: error }, "telemetry could not be sent"));
     await Promise.race([sent, late]);
   };
-  return { tracing, metering, stop };
+  return { tracing, metering, tracer: light?.tracer ?? trace.getTracer("leasehold", version), stop };
+}
+
+async function lightSpans(env: Variables, parts: Omit<LightTracerParts, "processor">) {
+  const [{ encodingProcessor }, { lightTracer }] = await Promise.all([import("./encoded-spans.js"), import("./light-tracer.js")]);
+  const processor = encodingProcessor(env);
+  return { processor, tracer: lightTracer({ ...parts, processor }) };
 }

@@ -27,7 +27,6 @@ const MOST_LINKS = 64;
 
 /** The spans of one server. */
 export class TaskSpans {
-  private readonly tracer: Tracer;
   /** Spans below which a call asks Postgres, by the caller that goes along with it. */
   private readonly calls = new Map<object, Span>();
   /** Spans below which reports are written, by the task as it was before, and by what they say. */
@@ -35,9 +34,7 @@ export class TaskSpans {
   /** The claims that leased tasks came with. */
   private readonly claims = new WeakMap<LiveTask, Asked>();
 
-  constructor(version: string) {
-    this.tracer = trace.getTracer("leasehold", version);
-  }
+  constructor(private readonly tracer: Pick<Tracer, "startSpan">) {}
 
   // ---- calls
 
