@@ -90,7 +90,8 @@ function describeError(error: unknown, depth: number): ErrorFields {
   return { type: error.name, message: withoutSecrets(error.message), ...code, ...stack, ...cause };
 }
 
-function withoutSecrets(text: string): string {
+/** A text without the connection strings and lease tokens that are in it. */
+export function withoutSecrets(text: string): string {
   return text.replace(CONNECTION_STRING, "postgres://[removed]").replace(LEASE_TOKEN, "[removed]");
 }
 

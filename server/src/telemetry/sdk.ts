@@ -1,7 +1,8 @@
 // Is telemetry wanted, and where does it go? The standard OTEL_* variables say; where none does, OpenTelemetry's SDK is not even loaded.
 
-import { type ContextManager, INVALID_SPAN_CONTEXT, ROOT_CONTEXT, trace, type Tracer } from "@opentelemetry/api";
+import { type ContextManager, diag, DiagLogLevel, INVALID_SPAN_CONTEXT, ROOT_CONTEXT, trace, type Tracer } from "@opentelemetry/api";
 import type { Clock } from "../clock.js";
+import { collectorFailures } from "./collector-failures.js";
 import type { LightTracerParts } from "./light-tracer.js";
 import { linkSampler } from "./link-sampler.js";
 import type { Log } from "./log.js";
@@ -90,6 +91,7 @@ export async function startTelemetry(version: string, clock: Clock, log: Log, en
     ...(tracing ? {} : { spanProcessors: [] }),
     ...(metering ? {} : { metricReaders: [] }),
   });
+  diag.setLogger(collectorFailures(clock, log), { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
   sdk.start();
   log.info({ tracing, metering }, "telemetry started");
   const stop = async (): Promise<void> => {
