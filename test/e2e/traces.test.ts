@@ -126,11 +126,14 @@ describe("the trace of a task", () => {
     const nap = defineTask({ name: "ts.nap", executionMetadata: z.object({ naps: z.number().default(0) }) });
     const handler = handle(nap, async (ctx) => {
       const { naps } = ctx.executionMetadata.current;
+      ctx.log.info("awake");
       if (naps === 2) return undefined;
       await ctx.executionMetadata.checkpoint({ naps: naps + 1 });
       return ctx.suspend({ until: { in: "1ms" } });
     });
-    const worker = createWorker({ client, handlers: [handler], grace: 0 });
+    const logged: (Readonly<Record<string, unknown>> | undefined)[] = [];
+    const [skip, keep] = [() => undefined, (_: string, fields?: Readonly<Record<string, unknown>>) => void logged.push(fields)];
+    const worker = createWorker({ client, handlers: [handler], grace: 0, logger: { debug: skip, info: keep, warn: skip, error: skip } });
     const running = worker.run();
     await worker.ready();
     const { answer, traceId } = await asRequest("sleepy", async () => client.submit(nap, undefined));
@@ -141,6 +144,11 @@ describe("the trace of a task", () => {
       ["process ts.nap", "report ts.nap"].every((each) => spans.filter(({ name }) => name === each).length === 3),
     );
     await spansOf(traceId, "submit ts.nap");
+    const attempts = all.filter(({ name }) => name === "process ts.nap");
+    const awake = logged.filter((fields) => fields?.["task"] === "ts.nap");
+    expect(awake.map((fields) => [fields?.["taskId"], fields?.["trace_id"], fields?.["span_id"]]).sort()).toEqual(
+      attempts.map((attempt) => [answer.id, attempt.traceId, attempt.spanId]).sort(),
+    );
     const leases = all.filter(({ name }) => name === "lease ts.nap");
     const others = leases.filter((span) => span.traceId !== traceId);
     expect(new Set(leases.map((span) => span.traceId)).size).toBe(3);
