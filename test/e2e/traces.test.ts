@@ -2,6 +2,14 @@
 // submitter with an OpenTelemetry SDK, a server and a Python worker as processes, and a receiver of OTLP.
 import { join } from "node:path";
 import { type Client, createClient, createWorker, defineTask, handle } from "@leasehold/client";
+import { credentials } from "@grpc/grpc-js";
+import {
+  LeaseTasksRequest,
+  type LeaseTasksResponse,
+  Report,
+  ReportTasksRequest,
+  WorkerServiceClient,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import { context, type Span, trace } from "@opentelemetry/api";
 import { NodeSDK } from "@opentelemetry/sdk-node";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from "vitest";
@@ -162,6 +170,28 @@ describe("the trace of a task", () => {
     expect(all.filter(({ name }) => name === "process ts.nap").flatMap(({ events }) => events)).toEqual([
       ...["leasehold.checkpoint", "leasehold.suspended", "leasehold.checkpoint", "leasehold.suspended"],
     ]);
+  });
+
+  it("has the outcome below its attempt also where calls without a stream lease and report", async () => {
+    const stub = new WorkerServiceClient(server.address, credentials.createInsecure());
+    const { answer, traceId } = await asRequest("unary", async () => client.submit(defineTask({ name: "raw.unary" }), undefined));
+    const asked = LeaseTasksRequest.create({
+      ...{ workerName: "raw", maxTasks: 1, handlers: [{ taskName: "raw.unary" }], wait: { seconds: 20n, nanos: 0 } },
+    });
+    const { leases } = await new Promise<LeaseTasksResponse>((resolve, reject) =>
+      stub.leaseTasks(asked, (error, leased) => (error ? reject(error) : resolve(leased))),
+    );
+    const { leaseToken = "", traceContext } = leases[0] ?? {};
+    const reports = [Report.create({ leaseToken, reportSeq: 1, complete: {}, ...(traceContext && { traceContext }) })];
+    await new Promise<void>((resolve, reject) =>
+      stub.reportTasks(ReportTasksRequest.create({ reports }), (error) => (error ? reject(error) : resolve())),
+    );
+    stub.close();
+    await answer.result({ timeout: "20s" });
+    const spans = await spansOf(traceId, "report raw.unary", "postgresql decide", "lease raw.unary");
+    const report = named(spans, "report raw.unary");
+    expect(report.parentSpanId).toBe(named(spans, "lease raw.unary").spanId);
+    expect(named(spans, "postgresql decide").parentSpanId).toBe(report.spanId);
   });
 
   it("ends where a cancel links to it, in the trace of whoever cancels", async () => {
