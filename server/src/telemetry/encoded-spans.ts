@@ -3,7 +3,7 @@
 
 import { metrics } from "@opentelemetry/api";
 import { OTLPExporterBase } from "@opentelemetry/otlp-exporter-base";
-import { convertLegacyHttpOptions, createOtlpHttpExportDelegate } from "@opentelemetry/otlp-exporter-base/node-http";
+import * as otlpHttp from "@opentelemetry/otlp-exporter-base/node-http";
 import {
   type IExportTraceServiceResponse,
   type ISerializer,
@@ -12,6 +12,11 @@ import {
 } from "@opentelemetry/otlp-transformer";
 import { BatchSpanProcessor, type ReadableSpan, type SpanProcessor } from "@opentelemetry/sdk-trace";
 import { ByteWriter, requestOf, writeSpan, Written } from "./otlp-bytes.js";
+
+type HttpOptions = Parameters<typeof otlpHttp.createOtlpHttpExportDelegate>[0];
+/** What reads OTEL_EXPORTER_OTLP_* is deprecated, and nothing else that is exported does. */
+const options: { convertLegacyHttpOptions(own: object, signal: string, path: string, headers: Record<string, string>): HttpOptions } =
+  otlpHttp;
 
 /** Spans are written into pieces of memory of this size; a larger span gets one of its own. */
 const SLAB_BYTES = 256 * 1024;
@@ -80,7 +85,7 @@ export const serializer: ISerializer<ReadableSpan[], IExportTraceServiceResponse
       if (ofScope === undefined) scopes.set(span.instrumentationScope, [span]);
       else ofScope.push(span);
     }
-    return Buffer.concat([...scopes].map(([scope, [first, ...more]]) => requestOf(first!.resource, scope, joined([first!, ...more]))));
+    return Buffer.concat([...scopes].map(([scope, ofScope]) => requestOf(ofScope[0]?.resource.attributes ?? {}, scope, joined(ofScope))));
   },
   deserializeResponse: (bytes) => ProtobufTraceSerializer.deserializeResponse(bytes),
 };
@@ -109,8 +114,8 @@ export function encodingProcessor(env: Readonly<Record<string, string | undefine
   };
   return new EncodingProcessor(() => {
     const meters = metrics.getMeterProvider();
-    const options = convertLegacyHttpOptions({}, "TRACES", "v1/traces", { "Content-Type": "application/x-protobuf" });
-    const delegate = createOtlpHttpExportDelegate(options, serializer, "otlp_http_span_exporter", TraceExporterMetricsHelper, meters);
+    const http = options.convertLegacyHttpOptions({}, "TRACES", "v1/traces", { "Content-Type": "application/x-protobuf" });
+    const delegate = otlpHttp.createOtlpHttpExportDelegate(http, serializer, "otlp_http_span_exporter", TraceExporterMetricsHelper, meters);
     return new BatchSpanProcessor({
       exporter: new OTLPExporterBase(delegate),
       selfObsMeterProvider: meters,

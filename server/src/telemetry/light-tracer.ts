@@ -6,7 +6,6 @@ import {
   type AttributeValue,
   type HrTime,
   type Link,
-  SamplingDecision,
   type Span,
   type SpanContext,
   SpanKind,
@@ -16,7 +15,7 @@ import {
   TraceFlags,
   type Tracer,
 } from "@opentelemetry/api";
-import { RandomIdGenerator, type ReadableSpan, type Sampler, type SpanProcessor } from "@opentelemetry/sdk-trace";
+import { RandomIdGenerator, type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from "@opentelemetry/sdk-trace";
 import { machineNowMs } from "../clock.js";
 
 /** What spans are made with. */

@@ -2,7 +2,7 @@
 // would all outlive the young generation. Names and values that come again and again are copied as they were written the first time.
 // Fields by opentelemetry/proto/trace/v1/trace.proto and common/v1/common.proto.
 
-import type { Attributes, AttributeValue, HrTime, Link, SpanContext } from "@opentelemetry/api";
+import { type Attributes, type AttributeValue, type HrTime, type Link, type SpanContext, SpanStatusCode } from "@opentelemetry/api";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 
 /** A growing buffer, written front to back. What does not fit is not written, and `pos` says how much room it would have taken. */
@@ -154,7 +154,7 @@ export function writeSpan(writer: ByteWriter, span: ReadableSpan, written: Writt
     writeCount(writer, SPAN.droppedEvents, span.droppedEventsCount);
     writeCount(writer, SPAN.droppedLinks, span.droppedLinksCount);
     const { code, message = "" } = span.status;
-    if (code !== 0)
+    if (code !== SpanStatusCode.UNSET)
       writer.nested(SPAN.status, () => {
         if (message !== "") writer.text(0x12, message);
         writer.byte(0x18);
@@ -271,10 +271,10 @@ function writeValue(writer: ByteWriter, value: AttributeValue | null | undefined
 }
 
 /** What comes before the spans of a request: the resource, and the scope with the length of everything that follows. */
-export function requestOf(resource: ReadableSpan["resource"], scope: ReadableSpan["instrumentationScope"], spans: Uint8Array): Uint8Array {
+export function requestOf(resource: Attributes, scope: ReadableSpan["instrumentationScope"], spans: Uint8Array): Uint8Array {
   const resourceBytes = fieldBytes((writer) => {
     writer.nested(0x0a, () => {
-      for (const [key, value] of Object.entries(resource.attributes)) if (value !== undefined) writeAttribute(writer, 0x0a, key, value);
+      for (const [key, value] of Object.entries(resource)) if (value !== undefined) writeAttribute(writer, 0x0a, key, value);
     });
   });
   const scopeBytes = fieldBytes((writer) => {
