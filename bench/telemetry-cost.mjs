@@ -1,9 +1,12 @@
 // What does telemetry cost the server, in processor time a task? The same load, end-to-end single submissions, on servers that differ in nothing
 // but their OTEL_* variables, in turns within one run: off twice (A and its control), 1 % and all traces to a collector that counts what arrives,
 // and metrics. `--baseline <folder>`: also on another build, as that of the commit before there was telemetry. Each round compares with `off` of
-// the same round. Run: npm run bench:telemetry -- [--rounds 10] [--tasks 2000] [--in-flight 100] [--baseline <folder>]
+// the same round. Two processes of the same code differ by more than spans cost, so these are also measured within one: of each round a third is
+// submitted with a trace that is sampled, two thirds with one that is not, which are each other's control.
+// Run: npm run bench:telemetry -- [--rounds 10] [--tasks 2000] [--in-flight 100] [--baseline <folder>]
 
 import { fork, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -50,11 +53,15 @@ try {
   for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
     // Another order each time: who comes after whom must not matter.
     const order = servers.map((server) => ({ server, place: Math.random() })).sort((a, b) => a.place - b.place);
-    for (const { server } of order) await measure(server, round >= 0);
+    for (const { server } of order) {
+      const cost = await measure(server);
+      if (round >= 0) server.costs.push(cost);
+    }
   }
+  const thirds = await measureWithin(servers.find(({ name }) => name === "all sampled"));
   collector.send("tell");
   const [received] = await once(collector, "message");
-  report(received);
+  report(received, thirds);
 } finally {
   for (const server of servers) await server.stop();
   collector.kill();
@@ -86,24 +93,44 @@ async function add(name, variables, checkout = root) {
   };
 }
 
-/** Submits the tasks of a round, waits until all is done and exported, and notes what that cost. */
-async function measure(server, counts) {
+/** Rounds on one server by the flag of the submitter's trace, in another order each time: what each third cost. */
+async function measureWithin(server) {
+  const costs = { sampled: [], not: [], control: [] };
+  for (let round = 0; round < rounds; round++) {
+    const order = Object.keys(costs).map((third) => ({ third, place: Math.random() }));
+    for (const { third } of order.sort((a, b) => a.place - b.place)) {
+      const before = server.submitted;
+      const flags = third === "sampled" ? "01" : "00";
+      costs[third].push(await measure(server, () => ({ traceContext: traceContext(flags) })));
+      if (flags === "00") server.unsampled = (server.unsampled ?? 0) + server.submitted - before;
+    }
+  }
+  return costs;
+}
+
+function traceContext(flags) {
+  const traceparent = `00-${randomBytes(16).toString("hex")}-${randomBytes(8).toString("hex")}-${flags}`;
+  return { traceparent, tracestate: "", baggage: "" };
+}
+
+/** Submits the tasks of a round, waits until all is done and exported, and answers what that cost a task. */
+async function measure(server, more = () => ({})) {
   const before = cpuUs(server.pid);
   const submittedBefore = server.submitted;
   const lane = async () => {
     while (server.submitted - submittedBefore < Number(values.tasks)) {
       server.submitted++;
-      await server.producer.submit();
+      await server.producer.submit(more());
     }
   };
   await Promise.all(Array.from({ length: Number(values["in-flight"]) }, lane));
   while (server.done < server.submitted) await pause(10);
   await pause(SETTLE_MS);
   const tasks = server.submitted - submittedBefore;
-  if (counts) server.costs.push((cpuUs(server.pid) - before) / tasks);
+  return (cpuUs(server.pid) - before) / tasks;
 }
 
-function report(received) {
+function report(received, { sampled, not, control }) {
   const off = servers.find(({ name }) => name === "off");
   const rows = servers.map(({ name, costs }) => {
     const more = median(costs.map((cost, round) => cost - off.costs[round]));
@@ -111,10 +138,13 @@ function report(received) {
   });
   console.log(`| server | CPU µs a task | more than off | share |\n|---|---|---|---|`);
   for (const row of rows) console.log(`| ${row.join(" | ")} |`);
-  const { submitted } = servers.find(({ name }) => name === "all sampled");
+  const less = (costs) => median(costs.map((cost, round) => cost - not[round])).toFixed(1);
   console.log(
-    `\nall sampled: ${submitted} tasks; received ${JSON.stringify(received)}; dropped or missing: ${missing(received, submitted)}`,
+    `\nwithin one process: not sampled ${median(not).toFixed(1)} µs a task, control ${less(control)} more, sampled ${less(sampled)} more`,
   );
+  const { submitted, unsampled } = servers.find(({ name }) => name === "all sampled");
+  const traced = submitted - unsampled;
+  console.log(`all sampled: ${traced} tasks; received ${JSON.stringify(received)}; dropped or missing: ${missing(received, traced)}`);
 }
 
 function missing(received, tasks) {

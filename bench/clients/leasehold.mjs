@@ -16,7 +16,7 @@ export function connectProducer({ addresses }) {
       clients[turn++ % clients.length][method](request, (error) => (error ? reject(error) : resolve()));
     });
   return {
-    submit: () => call("submitTask", { task: newTask() }),
+    submit: (more = {}) => call("submitTask", { task: { ...newTask(), ...more } }),
     submitBatch: (size) => call("submitTasks", { tasks: Array.from({ length: size }, newTask), atomic: undefined }),
   };
 }

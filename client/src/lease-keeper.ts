@@ -8,8 +8,8 @@ import type { Clock, Timer } from "./clock.js";
 import { msFromDuration } from "./duration.js";
 import { LeaseholdError } from "./errors.js";
 
-/** What a report says; exactly one kind. */
-export type ReportBody = Partial<Pick<Report, "checkpoint" | "complete" | "fail" | "suspend" | "cancel" | "release">>;
+/** What a report says; exactly one kind, perhaps with the trace context of its attempt. */
+export type ReportBody = Partial<Pick<Report, "checkpoint" | "complete" | "fail" | "suspend" | "cancel" | "release" | "traceContext">>;
 
 interface Waiting {
   readonly report: Report;

@@ -81,7 +81,7 @@ export class LeaseRun {
     this.#version = lease.executionMetadataVersion;
     // A handler may have any number of requests under way that end with it.
     setMaxListeners(0, this.#controller.signal);
-    this.#log = withFields(around.log, { task: lease.name, taskId: lease.taskId, attempt: lease.attempt });
+    this.#log = withFields(around.log, { task: lease.name, taskId: lease.taskId, attempt: lease.attempt, ...this.#span.fields });
     const remaining = lease.attemptDeadlineRemaining;
     // The server's word comes first while there is a connection; without one the handler must stop all the same.
     this.#deadline = remaining && around.clock.timer(msFromDuration(remaining), () => this.stop({ kind: "attempt_deadline" }));
@@ -348,7 +348,7 @@ export class LeaseRun {
       this.#log.warn("what the handler did is not reported: its lease is gone");
       return;
     }
-    this.around.keeper.report(leaseToken, body).then(
+    this.around.keeper.report(leaseToken, { ...body, ...this.#span.carried }).then(
       (verdict) => {
         if (verdict.status === undefined) return;
         this.#log.warn(`the server did not take the outcome as it was: ${verdictError(verdict, taskId, name).message}`);

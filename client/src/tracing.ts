@@ -5,6 +5,7 @@
 import {
   context,
   defaultTextMapGetter,
+  isSpanContextValid,
   type Link,
   propagation,
   ROOT_CONTEXT,
@@ -82,6 +83,10 @@ function contextToCarry(span: Span, active: ReturnType<typeof context.active>): 
 
 /** The span of an attempt. */
 export interface AttemptSpan {
+  /** What the report of its outcome carries: the server's span of it goes below this one. Empty without an OpenTelemetry SDK. */
+  readonly carried: { readonly traceContext?: TraceContext };
+  /** What log entries of the attempt have, by OpenTelemetry's names. Empty without an OpenTelemetry SDK. */
+  readonly fields: { readonly trace_id?: string; readonly span_id?: string };
   /** Runs the handler with the span active. */
   run<T>(handler: () => T): T;
   /** A checkpoint is stored. */
@@ -111,7 +116,11 @@ export function traceAttempt(lease: Lease, worker: string): AttemptSpan {
   };
   const span = tracer().startSpan(`process ${lease.name}`, { kind: SpanKind.CONSUMER, attributes, links }, parent);
   const active = trace.setSpan(parent, span);
+  const traceContext = contextToCarry(span, active);
+  const { traceId, spanId } = span.spanContext();
   return {
+    carried: traceContext === undefined ? {} : { traceContext: { ...traceContext, baggage: "" } },
+    fields: isSpanContextValid(span.spanContext()) ? { trace_id: traceId, span_id: spanId } : {},
     run: (handler) => context.with(active, handler),
     checkpointed: (version) => void span.addEvent("leasehold.checkpoint", { "leasehold.execution_metadata.version": Number(version) }),
     stopped: (kind) => void span.addEvent("leasehold.stopped", { "leasehold.stop.reason": kind }),

@@ -27,12 +27,13 @@ import { gatedStorage } from "./storage/gated-storage.js";
 import { migrate, readMigrations } from "./storage/migrate.js";
 import type { ConnectedStorage } from "./storage/postgres-storage.js";
 import { openStorage } from "./storage/postgres-storage.js";
-import { schemaProblems } from "./storage/schema-version.js";
+import { newestVersion, schemaProblems } from "./storage/schema-version.js";
 import type { Decision, Hint, LeasedTask, Storage } from "./storage/storage.js";
 import { createLog, type Log } from "./telemetry/log.js";
 import { inTheirTraces, observing, type Observing } from "./telemetry/observing.js";
 import { quietly } from "./telemetry/quiet-failures.js";
 import { startTelemetry } from "./telemetry/sdk.js";
+import { taskLog } from "./telemetry/task-log.js";
 import { CONDITIONS_INTERVAL_MS, ConditionsWatch } from "./upkeep/conditions-watch.js";
 import { Upkeep } from "./upkeep/upkeep.js";
 
@@ -100,6 +101,8 @@ export async function startServer(
     storage,
     streams: () => parts.workers.connected,
     durability: () => conditions.now.durability,
+    fit: () => conditions.now.problems.length === 0,
+    schemaVersion: newestVersion(await readMigrations()),
     failed: quietly(clock, log),
   });
   const health = watchHealth(clock, storage, conditions, log, (serving) => {
@@ -207,6 +210,7 @@ export function wire(config: Config, clock: Clock, storage: Storage, serverId: s
   const handOver = (session: WorkerSession, tasks: readonly LeasedTask[]): Promise<void> =>
     workers.deliver(session, observed?.given(tasks) ?? inTheirTraces(tasks, clock.nowUs()));
   const failed = quietly(clock, log);
+  const logged = taskLog(log);
   const watch = new AwaitedTasks(clock, storage);
   // Dispatcher and sessions hear of changes, and make some: what they are told is looked up when it happens.
   const announcements: Announcements = new Announcements(clock, storage, {
@@ -217,7 +221,10 @@ export function wire(config: Config, clock: Clock, storage: Storage, serverId: s
       watch.changed(taskId);
     },
     lease: (sessionId, task, revoked) => workers.tell(sessionId, task, revoked),
-    ...(observed === null ? {} : { committed: observed.committed }),
+    committed: (before, answer) => {
+      observed?.committed(before, answer);
+      logged(before, answer);
+    },
   });
   // Made before the dispatcher and the sessions that it asks and delivers to.
   const reservations = new SlotReservations(

@@ -147,12 +147,18 @@ describe("two servers on one database", () => {
     worker.report(second, 1, { fail: { error, retryable: false, retryAfter: undefined, executionMetadata: undefined } });
     await worker.verdict(second, 1);
     await expect(client.submit({ name: "secret", metadata: { data: Buffer.from(`{${MARKER}`) } })).rejects.toThrow();
+    const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const traceContext = { traceparent, tracestate: "", baggage: `user=${MARKER}` };
+    const waiting = await client.submit({ name: "nobody", ...marked, labels: { owner: MARKER }, traceContext });
+    await client.proceed(waiting.taskId, { note: MARKER });
+    await client.cancel(waiting.taskId, MARKER);
     expect([await client.wait(done.taskId), await client.wait(failed.taskId)].map(({ state }) => TaskState[state])).toEqual([
       "FAILED",
       "FAILED",
     ]);
     const { spans } = collector;
     await collector.until(() => spans.filter(({ name }) => name === "report secret").length === 2);
+    await collector.until(() => ["proceed nobody", "cancel nobody"].every((each) => spans.some(({ name }) => name === each)));
     const metrics = (await scrape(at(0))).text;
     const left = [metrics, server.log(), at(1).server.log(), ...collector.bodies].join("\n");
     // Something was searched at all.

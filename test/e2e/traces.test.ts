@@ -2,6 +2,14 @@
 // submitter with an OpenTelemetry SDK, a server and a Python worker as processes, and a receiver of OTLP.
 import { join } from "node:path";
 import { type Client, createClient, createWorker, defineTask, handle } from "@leasehold/client";
+import { credentials } from "@grpc/grpc-js";
+import {
+  LeaseTasksRequest,
+  type LeaseTasksResponse,
+  Report,
+  ReportTasksRequest,
+  WorkerServiceClient,
+} from "@leasehold/proto/leasehold/v1/worker_service";
 import { context, type Span, trace } from "@opentelemetry/api";
 import { NodeSDK } from "@opentelemetry/sdk-node";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from "vitest";
@@ -93,8 +101,8 @@ describe("the trace of a task", () => {
       "  submit py.count PRODUCER submitter",
       "    lease py.count CONSUMER leasehold",
       "      process py.count CONSUMER python-worker",
-      "      report py.count INTERNAL leasehold",
-      "        postgresql applyDecisions CLIENT leasehold",
+      "        report py.count INTERNAL leasehold",
+      "          postgresql applyDecisions CLIENT leasehold",
       "    leasehold.v1.TaskService/SubmitTask SERVER leasehold",
       "    postgresql insertTasks CLIENT leasehold",
     ]);
@@ -126,11 +134,14 @@ describe("the trace of a task", () => {
     const nap = defineTask({ name: "ts.nap", executionMetadata: z.object({ naps: z.number().default(0) }) });
     const handler = handle(nap, async (ctx) => {
       const { naps } = ctx.executionMetadata.current;
+      ctx.log.info("awake");
       if (naps === 2) return undefined;
       await ctx.executionMetadata.checkpoint({ naps: naps + 1 });
       return ctx.suspend({ until: { in: "1ms" } });
     });
-    const worker = createWorker({ client, handlers: [handler], grace: 0 });
+    const logged: (Readonly<Record<string, unknown>> | undefined)[] = [];
+    const [skip, keep] = [() => undefined, (_: string, fields?: Readonly<Record<string, unknown>>) => void logged.push(fields)];
+    const worker = createWorker({ client, handlers: [handler], grace: 0, logger: { debug: skip, info: keep, warn: skip, error: skip } });
     const running = worker.run();
     await worker.ready();
     const { answer, traceId } = await asRequest("sleepy", async () => client.submit(nap, undefined));
@@ -141,6 +152,11 @@ describe("the trace of a task", () => {
       ["process ts.nap", "report ts.nap"].every((each) => spans.filter(({ name }) => name === each).length === 3),
     );
     await spansOf(traceId, "submit ts.nap");
+    const attempts = all.filter(({ name }) => name === "process ts.nap");
+    const awake = logged.filter((fields) => fields?.["task"] === "ts.nap");
+    expect(awake.map((fields) => [fields?.["taskId"], fields?.["trace_id"], fields?.["span_id"]]).sort()).toEqual(
+      attempts.map((attempt) => [answer.id, attempt.traceId, attempt.spanId]).sort(),
+    );
     const leases = all.filter(({ name }) => name === "lease ts.nap");
     const others = leases.filter((span) => span.traceId !== traceId);
     expect(new Set(leases.map((span) => span.traceId)).size).toBe(3);
@@ -154,6 +170,28 @@ describe("the trace of a task", () => {
     expect(all.filter(({ name }) => name === "process ts.nap").flatMap(({ events }) => events)).toEqual([
       ...["leasehold.checkpoint", "leasehold.suspended", "leasehold.checkpoint", "leasehold.suspended"],
     ]);
+  });
+
+  it("has the outcome below its attempt also where calls without a stream lease and report", async () => {
+    const stub = new WorkerServiceClient(server.address, credentials.createInsecure());
+    const { answer, traceId } = await asRequest("unary", async () => client.submit(defineTask({ name: "raw.unary" }), undefined));
+    const asked = LeaseTasksRequest.create({
+      ...{ workerName: "raw", maxTasks: 1, handlers: [{ taskName: "raw.unary" }], wait: { seconds: 20n, nanos: 0 } },
+    });
+    const { leases } = await new Promise<LeaseTasksResponse>((resolve, reject) =>
+      stub.leaseTasks(asked, (error, leased) => (error ? reject(error) : resolve(leased))),
+    );
+    const { leaseToken = "", traceContext } = leases[0] ?? {};
+    const reports = [Report.create({ leaseToken, reportSeq: 1, complete: {}, ...(traceContext && { traceContext }) })];
+    await new Promise<void>((resolve, reject) =>
+      stub.reportTasks(ReportTasksRequest.create({ reports }), (error) => (error ? reject(error) : resolve())),
+    );
+    stub.close();
+    await answer.result({ timeout: "20s" });
+    const spans = await spansOf(traceId, "report raw.unary", "postgresql decide", "lease raw.unary");
+    const report = named(spans, "report raw.unary");
+    expect(report.parentSpanId).toBe(named(spans, "lease raw.unary").spanId);
+    expect(named(spans, "postgresql decide").parentSpanId).toBe(report.spanId);
   });
 
   it("ends where a cancel links to it, in the trace of whoever cancels", async () => {

@@ -42,6 +42,8 @@ def attempt(handler, lease, report, stopped):
         "links": links(lease),
         "status": {},
     }
+    # The lease names this span from here on: reports carry it, the handler's own spans go below.
+    lease.trace_context.traceparent = f"00-{span['traceId']}-{span['spanId']}-01"
     noted = {
         "messaging.system": "leasehold",
         "messaging.operation.name": "process",

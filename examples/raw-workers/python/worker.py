@@ -49,8 +49,8 @@ async def work(hello, handlers, servers):
 
     def report(lease, kind, fields, **more):
         # A KeyError if the lease is not held any more: then there is nothing to report.
-        new = pb.Report(lease_token=lease.lease_token, **{kind: fields})
-        new.report_seq = next(held[lease.lease_token])
+        new = pb.Report(trace_context=lease.trace_context, **{kind: fields})
+        new.lease_token, new.report_seq = lease.lease_token, next(held[lease.lease_token])
         post((lease.lease_token, new.report_seq), pb.WorkerMessage(reports=[new], **more))
 
     def stopped(lease):

@@ -15,10 +15,11 @@ import type {
 } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import { leftUntilMs } from "../clock.js";
-import type { TraceContext } from "../domain/task.js";
+import type { AboutTask, TraceContext } from "../domain/task.js";
 import type { Caller } from "../storage/turnstile.js";
-import type { Log } from "../telemetry/log.js";
+import { fieldsOf, type Log } from "../telemetry/log.js";
 import { refusalOf, refuse, toServiceError } from "./status.js";
+import { isUuid } from "./validate-text.js";
 import { parseTraceContext } from "./validate-trace.js";
 
 /** What takes the place of a message whose bytes do not decode. */
@@ -140,10 +141,11 @@ function unary<Request, Response>(
   observer: CallObserver | undefined,
 ): handleUnaryCall<Request, Response> {
   return (call, callback) => {
+    let traceContext: TraceContext | null = null;
+    const about = (): AboutTask => ({ taskId: taskIdOf(call.request), traceContext });
     const answer = async (): Promise<void> => {
       let response: Response;
       let observed: ObservedCall | undefined;
-      let trace: TraceContext | null = null;
       try {
         const request = decoded(call.request);
         let context = contextOf(call);
@@ -151,10 +153,10 @@ function unary<Request, Response>(
           observed = observer.began(method, context, carriedBy(request));
           context = observed.context;
         }
-        trace = context.traceContext;
+        traceContext = context.traceContext;
         response = await handler(request, context);
       } catch (error) {
-        const refused = toServiceError(refusalOf(error, log, method, trace));
+        const refused = toServiceError(refusalOf(error, log, method, about()));
         observed?.ended(refused.code);
         callback(refused);
         return;
@@ -162,7 +164,7 @@ function unary<Request, Response>(
       observed?.ended(status.OK);
       callback(null, response);
     };
-    answer().catch((error: unknown) => log.error({ err: error, method }, "an answer could not be sent"));
+    answer().catch((error: unknown) => log.error({ err: error, method, ...fieldsOf(about()) }, "an answer could not be sent"));
   };
 }
 
@@ -172,12 +174,15 @@ function serverStream<Request, Response>(
   log: Log,
 ): handleServerStreamingCall<Request, Response> {
   return (call) => {
+    let traceContext: TraceContext | null = null;
     const answer = async (): Promise<void> => {
       try {
-        await handler(decoded(call.request), contextOf(call), call);
+        const context = contextOf(call);
+        traceContext = context.traceContext;
+        await handler(decoded(call.request), context, call);
         if (!call.cancelled && !call.writableEnded) call.end();
       } catch (error) {
-        endWithError(call, error, log, method);
+        endWithError(call, error, log, method, { taskId: taskIdOf(call.request), traceContext });
       }
     };
     answer().catch((error: unknown) => log.error({ err: error, method }, "an answer could not be sent"));
@@ -207,8 +212,9 @@ export function endWithError(
   error: unknown,
   log: Log,
   method: string,
+  about: AboutTask = {},
 ): void {
-  const refusal = refusalOf(error, log, method);
+  const refusal = refusalOf(error, log, method, about);
   // After the end an error event would have no status to send and nobody to read it.
   if (!call.cancelled && !call.writableEnded) call.emit("error", toServiceError(refusal));
 }
@@ -218,6 +224,12 @@ function carriedBy(request: unknown): TraceContext | null {
   const { task, tasks } = request as { readonly task?: CarryingTask; readonly tasks?: readonly CarryingTask[] };
   const carried = (task ?? tasks?.[0])?.traceContext;
   return carried === undefined ? null : parseTraceContext(carried);
+}
+
+/** The id of the task that a request is about, for the log; undefined where it names none, or something that is no id. */
+function taskIdOf(request: unknown): string | undefined {
+  const { task, taskId = task?.taskId } = request as { readonly task?: { readonly taskId?: unknown }; readonly taskId?: unknown };
+  return typeof taskId === "string" && isUuid(taskId) ? taskId : undefined;
 }
 
 interface CarryingTask {

@@ -9,8 +9,8 @@ import { Status } from "@leasehold/proto/google/rpc/status";
 import type { Rejection, Violation } from "../domain/event.js";
 import { UnfitDatabase } from "../storage/conditions.js";
 import { DatabaseFault } from "../storage/faults.js";
-import type { TraceContext } from "../domain/task.js";
-import { type Log, traceFields } from "../telemetry/log.js";
+import type { AboutTask } from "../domain/task.js";
+import { fieldsOf, type Log } from "../telemetry/log.js";
 import { toDuration } from "./convert-time.js";
 import type { Reason } from "./reasons.js";
 import { ERROR_DOMAIN, REASONS } from "./reasons.js";
@@ -104,15 +104,15 @@ export function refusalOfRejection(rejection: Rejection, resource: string): Refu
   }
 }
 
-/** The refusal of whatever was thrown. What nobody expected is logged under a reference that the caller gets. */
-export function refusalOf(error: unknown, log: Log, method: string, trace: TraceContext | null = null): Refusal {
+/** The refusal of whatever was thrown. What nobody expected is logged, with what it is about, under a reference that the caller gets. */
+export function refusalOf(error: unknown, log: Log, method: string, about: AboutTask = {}): Refusal {
   if (error instanceof RefusedCall) return error.refusal;
   if (error instanceof DatabaseFault) {
     const refusal = refusalOfFault(error);
     if (refusal.reason !== "INTERNAL") return refusal;
   }
   const reference = randomBytes(4).toString("hex");
-  log.error({ err: error, method, reference, ...traceFields(trace) }, "a call failed unexpectedly");
+  log.error({ err: error, method, reference, ...fieldsOf(about) }, "a call failed unexpectedly");
   return { reason: "INTERNAL", message: `${REASONS.INTERNAL.sentence} Reference ${reference}.`, reference };
 }
 

@@ -77,12 +77,13 @@ export function renewLeases({ unary, config }: UnaryWorkerParts): UnaryHandler<R
 
 /** ReportTasks. */
 export function reportTasks({ unary, config }: UnaryWorkerParts): UnaryHandler<ReportTasksRequest, ReportTasksResponse> {
-  return async ({ reports }, { namespace }) => {
+  return async ({ reports }, { namespace, traceContext }) => {
     if (reports.length === 0 || reports.length > MOST_REPORTS)
       refuse("INVALID_FIELD", { violations: [{ field: "reports", description: `must be 1 to ${MOST_REPORTS}` }] });
     const verdicts = await unary.report(
       namespace,
-      reports.map((report) => parseReport(report, config.limits)),
+      // A worker that says nothing of its attempt leaves the trace of its call: nothing else is known of the lease here.
+      reports.map((report) => ({ ...(traceContext === null ? {} : { traceContext }), ...parseReport(report, config.limits) })),
     );
     return { verdicts: verdicts.map(toVerdict) };
   };

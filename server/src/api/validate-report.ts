@@ -11,6 +11,7 @@ import { parseSlots } from "./validate-hello.js";
 import { NULL_PAYLOAD, parsePayload } from "./validate-payload.js";
 import { cleanText } from "./validate-text.js";
 import { MAX_DURATION_US, parseDuration, parseTimestamp } from "./validate-time.js";
+import { parseTraceContext } from "./validate-trace.js";
 
 /** The limits that reports are checked against. */
 export interface ReportLimits {
@@ -35,7 +36,9 @@ export function parseWorkerMessage(message: WorkerMessageProto, limits: ReportLi
 
 /** One report with its body checked. */
 export function parseReport(report: Report, limits: ReportLimits): WorkerReport {
-  return { leaseToken: report.leaseToken, seq: report.reportSeq, body: parseBody(report, limits) };
+  const parsed = { leaseToken: report.leaseToken, seq: report.reportSeq, body: parseBody(report, limits) };
+  const traceContext = report.traceContext === undefined ? null : parseTraceContext(report.traceContext);
+  return traceContext === null ? parsed : { ...parsed, traceContext };
 }
 
 function parseBody(report: Report, limits: ReportLimits): ReportBody {

@@ -40,6 +40,11 @@ export function checkText(text: string, field: string, minBytes: number, maxByte
   } else if (ODD.test(text)) violations.push({ field, description: ODD_RULE });
 }
 
+/** Whether a text is a UUID, in either case. */
+export function isUuid(text: string): boolean {
+  return UUID.test(text);
+}
+
 /** Checks a UUID and answers it in lower case. */
 export function parseUuid(id: string, field: string, violations: Violation[]): string {
   if (!UUID.test(id)) violations.push({ field, description: "must be a UUID such as 0190b6f2-3c1e-7b7a-9d3e-1f2a3b4c5d6e" });

@@ -1,7 +1,7 @@
 // What do a worker and the dispatcher say to each other? The contract's messages in the domain's words; protobuf stays in api/.
 
 import type { RevocationReason, ReportBody, Violation } from "../domain/event.js";
-import type { TaskState } from "../domain/task.js";
+import type { TaskState, TraceContext } from "../domain/task.js";
 import type { LeasedTask, LeasePayloads } from "../storage/storage.js";
 
 /** A worker introduces itself or comes back; already checked. */
@@ -35,6 +35,8 @@ export interface WorkerReport {
   readonly leaseToken: string;
   readonly seq: number;
   readonly body: ReportBody;
+  /** What the attempt's own span is; left out where its worker says nothing of it. */
+  readonly traceContext?: TraceContext;
 }
 
 /** One progress message. */

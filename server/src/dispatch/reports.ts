@@ -4,7 +4,7 @@
 import type { Clock } from "../clock.js";
 import type { Answer, Event, Rejection } from "../domain/event.js";
 import { decodeLeaseToken } from "../domain/lease-token.js";
-import type { LiveTask, TraceContext } from "../domain/task.js";
+import type { AboutTask, LiveTask, TraceContext } from "../domain/task.js";
 import { closedLease, transition } from "../domain/transition.js";
 import { DatabaseFault } from "../storage/faults.js";
 import type { DecideResult, Decision, Storage } from "../storage/storage.js";
@@ -19,6 +19,8 @@ export interface Reported {
   readonly task: LiveTask | null;
   /** True when the copy can no longer be trusted. */
   readonly outdated: boolean;
+  /** The task that it was decided on, where that was found. */
+  readonly before?: LiveTask;
 }
 
 /** Where reports are answered. */
@@ -42,11 +44,11 @@ export class Reports implements ReportDesk {
     private readonly writes: Batcher<Decision, boolean>,
     private readonly announcements: Announcements,
     private readonly maxPayloadBytes: number,
-    private readonly failed: (error: unknown) => void,
+    private readonly failed: (error: unknown, about: AboutTask) => void,
   ) {}
 
   /** As its desk says. */
-  async apply(namespace: string, copy: LiveTask | null, report: WorkerReport): Promise<Reported> {
+  async apply(namespace: string, copy: LiveTask | null, report: WorkerReport, lease: TraceContext | null = null): Promise<Reported> {
     const name = decodeLeaseToken(report.leaseToken);
     if (name === null) return over(verdict(report, "LEASE_LOST"));
     const event: ReportEvent = { kind: "reported", nonce: name.nonce, seq: report.seq, body: report.body };
@@ -55,7 +57,7 @@ export class Reports implements ReportDesk {
         (copy === null ? null : await this.onCopy(copy, event, report)) ?? (await this.onStored(namespace, name.taskId, event, report))
       );
     } catch (error) {
-      this.failed(error);
+      this.failed(error, { taskId: name.taskId, traceContext: report.traceContext ?? lease });
       // Nobody knows whether it was stored; the worker sends it again and then it is known.
       const retryAfterUs = error instanceof DatabaseFault && error.retryAfterMs !== null ? error.retryAfterMs * 1000 : RETRY_AFTER_US;
       return { verdict: { ...verdict(report, "RETRY_LATER"), retryAfterUs }, task: copy, outdated: true };
@@ -99,14 +101,14 @@ export class Reports implements ReportDesk {
   private recorded(before: LiveTask, answer: Extract<Answer, { kind: "changed" | "finished" }>, report: WorkerReport): Reported {
     this.announcements.committed(before, answer, true);
     // Given back, not recorded: its worker is told as if somebody else had got it.
-    if (answer.revoked !== undefined) return over(verdict(report, "LEASE_LOST"));
+    if (answer.revoked !== undefined) return { ...over(verdict(report, "LEASE_LOST")), before };
     const { task } = answer;
     const ended = answer.kind === "finished" || task.lease === null;
     const violations = answer.violations ?? [];
     const state = answer.kind === "finished" ? answer.state : task.state;
     const code = report.body.kind === "invalid" ? "INVALID" : "RECORDED";
     const settled = { ...verdict(report, code), violations, executionMetadataVersion: task.executionMetadataVersion, state };
-    return { verdict: settled, task: ended ? null : task, outdated: false };
+    return { verdict: settled, task: ended ? null : task, outdated: false, before };
   }
 }
 

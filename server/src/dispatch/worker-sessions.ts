@@ -4,7 +4,7 @@
 import type { Clock, Timer } from "../clock.js";
 import type { Event, RevocationReason } from "../domain/event.js";
 import { decodeLeaseToken, encodeLeaseToken } from "../domain/lease-token.js";
-import type { LiveTask } from "../domain/task.js";
+import type { AboutTask, LiveTask } from "../domain/task.js";
 import { transition } from "../domain/transition.js";
 import type { Decision, LeasedTask, LeasePayloads, OpenSession, Storage } from "../storage/storage.js";
 import type { Announcements } from "./announcements.js";
@@ -49,7 +49,7 @@ export class ConnectedWorkers implements WorkerSessions {
     private readonly reports: ReportDesk,
     private readonly announcements: Announcements,
     private readonly progress: ProgressBoard,
-    private readonly failed: (error: unknown) => void,
+    private readonly failed: (error: unknown, about?: AboutTask) => void,
   ) {
     this.surroundings = {
       clock,
@@ -173,7 +173,7 @@ export class ConnectedWorkers implements WorkerSessions {
     try {
       return await this.storage.readPayloads(live.identity.namespace, live.identity.id);
     } catch (error) {
-      this.failed(error);
+      this.failed(error, { taskId: live.identity.id, traceContext: leased.traceContext });
       await this.giveBack([live]);
       return null;
     }

@@ -105,6 +105,12 @@ export interface TraceContext {
   readonly baggage: string;
 }
 
+/** Which task something is about, and in which trace, as far as that is known. */
+export interface AboutTask {
+  readonly taskId?: string | undefined;
+  readonly traceContext?: TraceContext | null | undefined;
+}
+
 /** One proceed: who called says why, and what changes. */
 export interface Proceed {
   readonly note: string;

@@ -1,4 +1,5 @@
-// How much of everything is there? Counted over all unfinished tasks and living sessions, for whoever watches the service from outside.
+// How much of everything is there? Counted over all unfinished tasks and living sessions, and what Postgres says of its tables, for whoever watches the
+// service from outside.
 
 import { stateOf } from "./live-rows.js";
 import type { Connection, Statement } from "./statement.js";
@@ -9,7 +10,11 @@ import type { Census } from "./queries.js";
 export interface CensusStatements {
   readonly censusOfTasks: Statement;
   readonly censusOfSessions: Statement;
+  readonly censusOfTables: Statement;
 }
+
+/** Tables whose dead rows lie in the way of what comes next. */
+const BUSY_TABLES = ["live_tasks", "sessions", "execution_metadata", "tasks", "finished_tasks"];
 
 /** Builds the statements of this file for one schema. */
 export function censusStatements(build: (name: string, text: string) => Statement): CensusStatements {
@@ -25,6 +30,11 @@ export function censusStatements(build: (name: string, text: string) => Statemen
       "census_of_sessions",
       `SELECT count(*), COALESCE(sum(s.slots), 0) FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL`,
     ),
+    censusOfTables: build(
+      "census_of_tables",
+      `SELECT t.name, pg_stat_get_live_tuples(t.id), pg_stat_get_dead_tuples(t.id), (SELECT max(m.version) FROM $schema.schema_migrations m)
+      FROM (VALUES ${BUSY_TABLES.map((table) => `('${table}', '$schema.${table}'::regclass)`).join(", ")}) t(name, id)`,
+    ),
   };
 }
 
@@ -32,6 +42,7 @@ export function censusStatements(build: (name: string, text: string) => Statemen
 export async function readCensus(connection: Connection, statements: CensusStatements, shard: number): Promise<Census> {
   const tasks = await connection.run(statements.censusOfTasks, [shard]);
   const [sessions] = await connection.run(statements.censusOfSessions, [shard]);
+  const tables = await connection.run(statements.censusOfTables, []);
   return {
     groups: tasks.map((row) => {
       const state = stateOf(integer(row, 1));
@@ -41,5 +52,7 @@ export async function readCensus(connection: Connection, statements: CensusState
     }),
     sessions: sessions === undefined ? 0 : integer(sessions, 0),
     slots: sessions === undefined ? 0 : integer(sessions, 1),
+    tables: tables.map((row) => ({ table: text(row, 0), live: integer(row, 1), dead: integer(row, 2) })),
+    schemaVersion: tables[0] === undefined ? 0 : integer(tables[0], 3),
   };
 }

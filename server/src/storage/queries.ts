@@ -149,4 +149,8 @@ export interface Census {
   readonly sessions: number;
   /** Of living sessions. */
   readonly slots: number;
+  /** Rows of the tables that change all the time, as Postgres estimates them: those that are there, and those that vacuum has not taken away yet. */
+  readonly tables: readonly { readonly table: string; readonly live: number; readonly dead: number }[];
+  /** Of the newest migration that the schema has. */
+  readonly schemaVersion: number;
 }

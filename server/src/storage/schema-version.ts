@@ -22,6 +22,11 @@ export interface AppliedMigration extends KnownMigration {
 
 const COMPATIBLE = /^-- compatible-with: (\d+)$/m;
 
+/** The version that a server brings a schema to. */
+export function newestVersion(known: readonly KnownMigration[]): number {
+  return Math.max(0, ...known.map(({ version }) => version));
+}
+
 /** Reads from a migration file which servers may go on: `-- compatible-with: 3` in its opening comment. Without it none that is older. */
 export function compatibleWith(sql: string, version: number): number {
   const opening = /^(?:--[^\n]*(?:\n|$))*/.exec(sql)?.[0] ?? "";
@@ -39,7 +44,7 @@ export async function appliedMigrations(client: pg.ClientBase, schema: string): 
 
 /** Why a server with these migrations must not touch the schema, in a sentence; null: it may, perhaps after it applied what is missing. */
 export function schemaProblem(applied: readonly AppliedMigration[], known: readonly KnownMigration[], schema: string): string | null {
-  const newest = Math.max(0, ...known.map(({ version }) => version));
+  const newest = newestVersion(known);
   const foreign = applied.filter((migration) => migration.version > newest && migration.compatibleWith > newest);
   if (foreign.length > 0) {
     const at = Math.max(...applied.map(({ version }) => version));

@@ -61,10 +61,11 @@ export function upkeepStatements(build: Build): UpkeepStatements {
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
       DELETE FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time < (SELECT now FROM c) - interval '1 hour'`,
     ),
+    // `shard + 0`, so that it is by time that rows are found: the primary key begins with the shard, and reads all of them.
     sweepRevoked: build(
       "sweep_revoked",
       `WITH c AS MATERIALIZED (SELECT $schema.leasehold_now() AS now)
-      DELETE FROM $schema.revoked_leases r WHERE r.shard = $1 AND r.revoke_time < (SELECT now FROM c) - interval '1 hour'`,
+      DELETE FROM $schema.revoked_leases r WHERE r.shard + 0 = $1 AND r.revoke_time < (SELECT now FROM c) - interval '1 hour'`,
     ),
     // A loose scan over (session, epoch) of running tasks: as many probes as sessions, not as leases.
     orphaned: build(

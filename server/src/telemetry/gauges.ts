@@ -16,6 +16,10 @@ export interface Gauged {
   readonly nowMs: () => number;
   readonly streams: () => number;
   readonly durability: () => Durability;
+  /** Whether Postgres and its schema may be used as they are. */
+  readonly fit: () => boolean;
+  /** The newest migration that this server knows. */
+  readonly schemaVersion: number;
   /** When a round of upkeep ended last, on the same clock. */
   readonly upkeepMs: () => number;
   readonly failed: (error: unknown) => void;
@@ -38,6 +42,7 @@ export function observeGauges(gauged: Gauged): () => void {
   const callbacks: [ObservableGauge, ObservableCallback][] = [
     [metrics.streams, (result) => result.observe(gauged.streams())],
     [metrics.listening, (result) => result.observe(gauged.storage.listening ? 1 : 0)],
+    [metrics.fit, (result) => result.observe(gauged.fit() ? 1 : 0)],
     [metrics.upkeepAge, (result) => result.observe((nowMs() - gauged.upkeepMs()) / MS_PER_S)],
     [
       metrics.durability,
@@ -62,7 +67,8 @@ interface Counted {
   readonly atMs: number;
 }
 
-function censusCallbacks({ counts, nowMs }: Gauged, read: () => Promise<Counted | null>): [ObservableGauge, ObservableCallback][] {
+function censusCallbacks(gauged: Gauged, read: () => Promise<Counted | null>): [ObservableGauge, ObservableCallback][] {
+  const { counts, nowMs } = gauged;
   const { metrics } = counts;
   const from =
     (observe: (census: Census, show: (value: number, labels?: Attributes) => void) => void): ObservableCallback =>
@@ -83,6 +89,22 @@ function censusCallbacks({ counts, nowMs }: Gauged, read: () => Promise<Counted 
       metrics.oldest,
       from((census, show) => {
         for (const [queue, group] of shown(census)) show(group.oldestDueS, { queue });
+      }),
+    ],
+    [
+      metrics.tableRows,
+      from(({ tables }, show) => {
+        for (const { table, live, dead } of tables) {
+          show(live, { table, rows: "live" });
+          show(dead, { table, rows: "dead" });
+        }
+      }),
+    ],
+    [
+      metrics.schema,
+      from(({ schemaVersion }, show) => {
+        show(schemaVersion, { of: "database" });
+        show(gauged.schemaVersion, { of: "server" });
       }),
     ],
     [metrics.sessions, from(({ sessions }, show) => show(sessions))],

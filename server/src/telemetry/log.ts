@@ -4,7 +4,7 @@
 // text: 2026-01-31T12:00:00.000Z info  listening address=127.0.0.1:7410
 
 import { pino } from "pino";
-import type { TraceContext } from "../domain/task.js";
+import type { AboutTask } from "../domain/task.js";
 
 /** A log. The message is a constant sentence; what varies is in the fields. */
 export interface Log {
@@ -14,10 +14,16 @@ export interface Log {
   error(fields: object, message: string): void;
 }
 
-/** The fields that tie an entry to a trace; none without one. */
-export function traceFields(trace: TraceContext | null): { readonly trace_id?: string; readonly span_id?: string } {
+/** The fields that tie an entry to a task and to a trace, by OpenTelemetry's names for the latter; each only where it is known. */
+export function fieldsOf({ taskId, traceContext }: AboutTask): {
+  readonly task_id?: string;
+  readonly trace_id?: string;
+  readonly span_id?: string;
+} {
+  const task = taskId === undefined ? {} : { task_id: taskId };
+  if (traceContext === undefined || traceContext === null) return task;
   // 00-<32 digits>-<16 digits>-<2 digits>
-  return trace === null ? {} : { trace_id: trace.traceparent.slice(3, 35), span_id: trace.traceparent.slice(36, 52) };
+  return { ...task, trace_id: traceContext.traceparent.slice(3, 35), span_id: traceContext.traceparent.slice(36, 52) };
 }
 
 /** Where lines go; each ends with a line feed. */
@@ -84,7 +90,8 @@ function describeError(error: unknown, depth: number): ErrorFields {
   return { type: error.name, message: withoutSecrets(error.message), ...code, ...stack, ...cause };
 }
 
-function withoutSecrets(text: string): string {
+/** A text without the connection strings and lease tokens that are in it. */
+export function withoutSecrets(text: string): string {
   return text.replace(CONNECTION_STRING, "postgres://[removed]").replace(LEASE_TOKEN, "[removed]");
 }
 

@@ -129,7 +129,7 @@ export function observedReports(desk: ReportDesk, { spans, counts }: Observers):
       const span = report.body.kind === "checkpoint" ? null : (spans?.reportBegan(copy, report, trace) ?? null);
       // It answers whatever happens: its own faults are verdicts.
       const reported = await desk.apply(namespace, copy, report, trace);
-      if (span !== null) spans?.reportEnded(span, copy, reported);
+      if (span !== null) spans?.reportEnded(span, copy, report, reported);
       counts?.metrics.verdicts.add(1, { verdict: reported.verdict.code });
       return reported;
     },

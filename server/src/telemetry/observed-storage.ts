@@ -1,6 +1,7 @@
 // How long does Postgres take, for what, and on whose behalf? The same storage with its operations measured; the statements know nothing of it.
 
 import { machineNowMs } from "../clock.js";
+import type { Event } from "../domain/event.js";
 import { DatabaseFault } from "../storage/faults.js";
 import type { Claimed, Decision, Storage } from "../storage/storage.js";
 import type { NewTask } from "../domain/new-task.js";
@@ -77,11 +78,21 @@ function trace(spans: TaskSpans, asked: Asked, parameters: readonly unknown[], a
     case "applyDecisions":
       spans.asked(asked, spans.ofReports((parameters[0] as readonly Decision[]).map(({ before }) => before)));
       return;
+    case "decide": {
+      const report = spans.ofDecided(parameters[1] as Event);
+      if (report === undefined) askedByCaller(spans, asked, parameters);
+      else spans.asked(asked, [report]);
+      return;
+    }
     default:
-      for (const parameter of parameters) {
-        const span = typeof parameter === "object" && parameter !== null ? spans.ofCaller(parameter) : undefined;
-        if (span !== undefined) spans.asked(asked, [span]);
-      }
+      askedByCaller(spans, asked, parameters);
+  }
+}
+
+function askedByCaller(spans: TaskSpans, asked: Asked, parameters: readonly unknown[]): void {
+  for (const parameter of parameters) {
+    const span = typeof parameter === "object" && parameter !== null ? spans.ofCaller(parameter) : undefined;
+    if (span !== undefined) spans.asked(asked, [span]);
   }
 }
 

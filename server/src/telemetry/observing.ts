@@ -34,7 +34,7 @@ export interface Observing {
   /** Another server said something, or something may have been missed. */
   hinted(hint: Hint | null): void;
   /** Lets gauges be read. Answers what ends that. */
-  gauges(gauged: Pick<Gauged, "storage" | "streams" | "durability" | "failed">): () => void;
+  gauges(gauged: Pick<Gauged, "storage" | "streams" | "durability" | "fit" | "schemaVersion" | "failed">): () => void;
 }
 
 /** Makes it. Call it after `startTelemetry`. */
@@ -42,7 +42,7 @@ export function observing(telemetry: Telemetry, version: string, mostNames: numb
   if (!telemetry.tracing && !telemetry.metering) return null;
   const nowMs = (): number => clock.monotonicMs();
   const counts = telemetry.metering ? new TaskCounts(createMetrics(version), mostNames, nowMs, () => clock.nowUs()) : null;
-  const spans = telemetry.tracing ? new TaskSpans(version) : null;
+  const spans = telemetry.tracing ? new TaskSpans(telemetry.tracer) : null;
   const observers: Observers = { spans, counts };
   let upkeepMs = nowMs();
   return {

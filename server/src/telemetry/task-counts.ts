@@ -42,7 +42,10 @@ export class TaskCounts {
   /** An answer of `transition` was written. */
   committed(before: LiveTask, answer: Committed): void {
     const task_name = this.names.of(before.identity.name);
-    if (answer.kind === "finished") this.metrics.finished.add(1, { task_name, state: answer.state });
+    if (answer.kind === "finished") {
+      const reason = answer.reason === null ? {} : { reason: answer.reason };
+      this.metrics.finished.add(1, { task_name, state: answer.state, ...reason });
+    }
     const again = backToRun(before, answer);
     if (again !== null) this.metrics.retried.add(1, { task_name, reason: again });
     if (before.lease === null) return;

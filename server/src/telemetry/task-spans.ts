@@ -4,6 +4,8 @@
 import { type Attributes, type Link, type Span, SpanKind, SpanStatusCode, trace, type Tracer, TraceFlags } from "@opentelemetry/api";
 import type { Reported } from "../dispatch/reports.js";
 import type { WorkerReport } from "../dispatch/messages.js";
+import type { Event, ReportBody } from "../domain/event.js";
+import { decodeLeaseToken } from "../domain/lease-token.js";
 import { runTrace } from "../domain/run-trace.js";
 import type { LiveTask, TraceContext } from "../domain/task.js";
 import type { LeasedTask } from "../storage/storage.js";
@@ -25,17 +27,14 @@ const MOST_LINKS = 64;
 
 /** The spans of one server. */
 export class TaskSpans {
-  private readonly tracer: Tracer;
   /** Spans below which a call asks Postgres, by the caller that goes along with it. */
   private readonly calls = new Map<object, Span>();
-  /** Spans below which reports are written, by the task as it was before. */
-  private readonly reports = new Map<LiveTask, Span>();
+  /** Spans below which reports are written, by the task as it was before, and by what they say. */
+  private readonly reports = new Map<LiveTask | ReportBody, Span>();
   /** The claims that leased tasks came with. */
   private readonly claims = new WeakMap<LiveTask, Asked>();
 
-  constructor(version: string) {
-    this.tracer = trace.getTracer("leasehold", version);
-  }
+  constructor(private readonly tracer: Pick<Tracer, "startSpan">) {}
 
   // ---- calls
 
@@ -133,9 +132,10 @@ export class TaskSpans {
 
   // ---- reports
 
-  /** An outcome is to be recorded; null where its lease is not sampled. */
-  reportBegan(copy: LiveTask | null, { body }: WorkerReport, lease: TraceContext | null): Span | null {
-    if (!isSampled(lease)) return null;
+  /** An outcome is to be recorded: below its attempt, else below its lease; null where that is not sampled. */
+  reportBegan(copy: LiveTask | null, { leaseToken, body, traceContext }: WorkerReport, lease: TraceContext | null): Span | null {
+    const parent = traceContext ?? lease;
+    if (!isSampled(parent)) return null;
     const name = copy?.identity.name ?? "";
     const attributes: Attributes = { [A.system]: SYSTEM, [A.operation]: "report", [A.operationType]: "settle", [A.outcome]: body.kind };
     if (copy !== null) {
@@ -143,16 +143,25 @@ export class TaskSpans {
       attributes[A.messageId] = copy.identity.id;
       attributes[A.queue] = copy.queue;
       attributes[A.checkpoints] = copy.checkpointCount;
+    } else {
+      const taskId = decodeLeaseToken(leaseToken)?.taskId;
+      if (taskId !== undefined) attributes[A.messageId] = taskId;
     }
-    const span = this.tracer.startSpan(`report ${name}`.trimEnd(), { kind: SpanKind.INTERNAL, attributes }, below(lease));
+    const span = this.tracer.startSpan(`report ${name}`.trimEnd(), { kind: SpanKind.INTERNAL, attributes }, below(parent));
     if (body.kind === "suspend") span.addEvent(EVENTS.suspended);
     if (copy !== null) this.reports.set(copy, span);
+    this.reports.set(body, span);
     return span;
   }
 
   /** It has its verdict. */
-  reportEnded(span: Span, copy: LiveTask | null, { verdict: { code, state } }: Reported): void {
+  reportEnded(span: Span, copy: LiveTask | null, { body }: WorkerReport, { verdict: { code, state }, before }: Reported): void {
     if (copy !== null) this.reports.delete(copy);
+    else if (before !== undefined) {
+      const { name } = before.identity;
+      span.updateName(`report ${name}`).setAttributes({ [A.taskName]: name, [A.queue]: before.queue });
+    }
+    this.reports.delete(body);
     span.setAttribute(A.verdict, code);
     if (state !== null) span.setAttribute(A.state, state);
     if (code === "RETRY_LATER" || code === "INVALID") span.setStatus({ code: SpanStatusCode.ERROR }).setAttribute(A.errorType, code);
@@ -164,6 +173,11 @@ export class TaskSpans {
   /** The spans that a statement on behalf of a caller goes below. */
   ofCaller(caller: object): Span | undefined {
     return this.calls.get(caller);
+  }
+
+  /** The span of the report that a statement decides on the stored task. */
+  ofDecided(event: Event): Span | undefined {
+    return event.kind === "reported" ? this.reports.get(event.body) : undefined;
   }
 
   /** The spans of reports that are written by one statement. */

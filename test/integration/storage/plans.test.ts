@@ -1,6 +1,6 @@
 // Do statements stay fast that were planned while the tables were empty? Each is prepared and run six times on empty, analysed tables, which are
-// then filled with 100,000 unfinished and 100,000 finished tasks: no plan may scan a large table, whether by sequence or through an index that
-// finds nothing, and nothing may take 50 ms.
+// then filled with 100,000 unfinished and 100,000 finished tasks and as many ended sessions: no plan may scan a large table, whether by sequence or
+// through an index that finds nothing, and nothing may take 50 ms.
 import { randomUUID } from "node:crypto";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -58,8 +58,20 @@ const RARE = ["drop_stray_keys", "is_live", "notify", "take_key_again"];
 const NAMES = 20;
 const SERVER = "0190b6f2-0000-7000-8000-000000000001";
 /** Few rows each, and no index could serve them. */
-const SMALL_TABLES = ["sessions", "upkeep", "servers"];
-const LARGE_TABLES = ["tasks", "live_tasks", "finished_tasks", "execution_metadata", "task_keys", "task_labels", "task_events"];
+const SMALL_TABLES = ["upkeep", "servers"];
+const LARGE_TABLES = [
+  ...[
+    "tasks",
+    "live_tasks",
+    "finished_tasks",
+    "execution_metadata",
+    "task_keys",
+    "task_labels",
+    "task_events",
+    "sessions",
+    "revoked_leases",
+  ],
+];
 
 const build = statementsFor("leasehold");
 const statements = {
@@ -256,6 +268,18 @@ async function storeFinished(): Promise<void> {
   );
 }
 
+/** What a day of LeaseTasks leaves within the hour that ended sessions and what was taken from them are kept: each answer is a session. */
+async function storeEndedSessions(): Promise<void> {
+  await runStatements(
+    database.url,
+    "SET search_path TO leasehold",
+    `INSERT INTO sessions SELECT r.* FROM generate_series(1, ${String(TASKS)}) n CROSS JOIN (SELECT s FROM sessions s LIMIT 1) x
+      CROSS JOIN LATERAL jsonb_populate_record(x.s, jsonb_build_object('id', '00000000-0000-4000-8000-' || lpad(n::text, 12, '0'),
+        'unary', true, 'end_time', leasehold_now())) r`,
+    `INSERT INTO revoked_leases SELECT shard, id, id, '\\x00', 'LEASE_LOST', end_time FROM sessions WHERE end_time IS NOT NULL`,
+  );
+}
+
 interface Plan {
   readonly "Node Type": string;
   readonly "Relation Name"?: string;
@@ -296,6 +320,7 @@ beforeAll(async () => {
   );
   await applyDecisions(connection, statements, 0, decisions(failing.leased, "fail"), observe);
   await storeFinished();
+  await storeEndedSessions();
   ran.clear();
   for (let turn = 0; turn < RUNS; turn++) await everything();
   await client.query("BEGIN");

@@ -17,11 +17,12 @@ interface Outcome {
 async function callUnary(
   handler: (context: CallContext) => unknown,
   more: { request?: unknown; metadata?: Record<string, string>; cancelled?: boolean } = {},
+  log = keptLog(),
 ): Promise<Outcome[]> {
   const { implementation } = wrapService(
     TaskServiceService,
     { getTask: (async (_: unknown, context: CallContext) => handler(context)) as never },
-    keptLog(),
+    log,
     () => {},
   );
   const metadata = new Metadata();
@@ -106,6 +107,23 @@ describe("a unary call", () => {
       { value: { traceparent, tracestate: "a=b", baggage: "" } },
     ]);
     expect(await callUnary(({ traceContext }) => traceContext, { metadata: { traceparent: "00-x" } })).toMatchObject([{ value: null }]);
+  });
+
+  it("that meets a bug is logged with its task and its trace, and with no text of its caller for an id", async () => {
+    const metadata = { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" };
+    const task_id = "0190b6f2-3c1e-7b7a-9d3e-1f2a3b4c5d6e";
+    const fail = (): never => {
+      throw new Error("a bug");
+    };
+    const entries = async (request: object): Promise<object> => {
+      const log = keptLog();
+      await callUnary(fail, { request, metadata }, log);
+      return log.lines.map(({ fields }) => fields)[0] ?? {};
+    };
+    const trace = { trace_id: "0af7651916cd43dd8448eb211c80319c", span_id: "b7ad6b7169203331" };
+    expect(await entries({ task: { taskId: task_id } })).toMatchObject({ task_id, ...trace });
+    expect(await entries({ taskId: task_id })).toMatchObject({ task_id, ...trace });
+    expect(await entries({ task: { taskId: "what a user wrote" } })).not.toHaveProperty("task_id");
   });
 });
 

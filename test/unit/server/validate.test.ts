@@ -416,6 +416,15 @@ describe("reports", () => {
     parseReport(Report.create({ leaseToken: "t", reportSeq: 1, ...report }), LIMITS).body;
   const bad = json("{");
 
+  it("keep the trace context of their attempt where it is valid, and are never refused for it", () => {
+    const traceContext = { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", tracestate: "", baggage: "" };
+    const report = (traceparent: string) =>
+      parseReport(Report.create({ leaseToken: "t", reportSeq: 1, complete: {}, traceContext: { traceparent } }), LIMITS);
+    expect(report(traceContext.traceparent)).toMatchObject({ body: { kind: "complete" }, traceContext });
+    expect(report("00-zz")).toMatchObject({ body: { kind: "complete" } });
+    expect(report("00-zz")).not.toHaveProperty("traceContext");
+  });
+
   it("must have exactly one kind, and an empty one counts", () => {
     expect(body({})).toMatchObject({ kind: "invalid", ends: false, violations: [{ field: "report" }] });
     expect(body({ complete: {}, release: {} })).toMatchObject({ kind: "invalid", ends: false });

@@ -352,7 +352,14 @@ export interface Report {
     | CancelReport
     | undefined;
   /** Outcome: given back unrun or half-run; no attempt is used. */
-  release: ReleaseReport | undefined;
+  release:
+    | ReleaseReport
+    | undefined;
+  /**
+   * W3C trace context of the attempt's span, which the server's span of an outcome belongs below. Left out: that goes below the lease. An invalid
+   * one is ignored.
+   */
+  traceContext: TraceContext | undefined;
 }
 
 /** Saves execution metadata to resume from. */
@@ -1738,6 +1745,7 @@ function createBaseReport(): Report {
     suspend: undefined,
     cancel: undefined,
     release: undefined,
+    traceContext: undefined,
   };
 }
 
@@ -1766,6 +1774,9 @@ export const Report: MessageFns<Report> = {
     }
     if (message.release !== undefined) {
       ReleaseReport.encode(message.release, writer.uint32(66).fork()).join();
+    }
+    if (message.traceContext !== undefined) {
+      TraceContext.encode(message.traceContext, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1847,6 +1858,14 @@ export const Report: MessageFns<Report> = {
             message.release = ReleaseReport.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.traceContext = TraceContext.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1877,6 +1896,11 @@ export const Report: MessageFns<Report> = {
       suspend: isSet(object.suspend) ? SuspendReport.fromJSON(object.suspend) : undefined,
       cancel: isSet(object.cancel) ? CancelReport.fromJSON(object.cancel) : undefined,
       release: isSet(object.release) ? ReleaseReport.fromJSON(object.release) : undefined,
+      traceContext: isSet(object.traceContext)
+        ? TraceContext.fromJSON(object.traceContext)
+        : isSet(object.trace_context)
+        ? TraceContext.fromJSON(object.trace_context)
+        : undefined,
     };
   },
 
@@ -1906,6 +1930,9 @@ export const Report: MessageFns<Report> = {
     if (message.release !== undefined) {
       obj.release = ReleaseReport.toJSON(message.release);
     }
+    if (message.traceContext !== undefined) {
+      obj.traceContext = TraceContext.toJSON(message.traceContext);
+    }
     return obj;
   },
 
@@ -1933,6 +1960,9 @@ export const Report: MessageFns<Report> = {
       : undefined;
     message.release = (object.release !== undefined && object.release !== null)
       ? ReleaseReport.fromPartial(object.release)
+      : undefined;
+    message.traceContext = (object.traceContext !== undefined && object.traceContext !== null)
+      ? TraceContext.fromPartial(object.traceContext)
       : undefined;
     return message;
   },
