@@ -4,7 +4,7 @@ import { newTask } from "@leasehold/server/domain/new-task";
 import type { NewTask, Submission } from "@leasehold/server/domain/new-task";
 import { SlotReservations, type Delivery } from "@leasehold/server/dispatch/reserved-slots";
 import type { WorkerSession } from "@leasehold/server/dispatch/worker-session";
-import type { ClaimingSession, Inserted, LeasedTask } from "@leasehold/server/storage/storage";
+import type { Inserted, LeasedTask } from "@leasehold/server/storage/storage";
 import { START, submissionOf } from "../../support/storage.js";
 
 interface FakeSession {
