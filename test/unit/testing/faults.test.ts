@@ -1,8 +1,11 @@
 // What do the faults of the test kit do? What a network, a slow server and a silent worker would: each is seen by handler, task and timeline.
 import { defineTask, handle, type HandlerContext, LeaseholdError } from "@leasehold/client";
 import { createTestEnv } from "@leasehold/testing";
+import { WorkerMessage } from "@leasehold/proto/leasehold/v1/worker_service";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { Activity } from "../../../testing/src/activity.js";
+import { WorkerStream } from "../../../testing/src/worker-stream.js";
 
 const copy = defineTask({
   name: "copy",
@@ -146,4 +149,18 @@ describe("a fault", { timeout: 60_000 }, () => {
     await env.clock.advance("1m");
     expect(LeaseholdError.from(await refused).code).toMatch(/UNAVAILABLE|DEADLINE_EXCEEDED/);
   });
+});
+
+it("a stream that doubles reports hands the server a message of them twice and others once", async () => {
+  const received: WorkerMessage[] = [];
+  const activity = new Activity();
+  const faults = { cutOff: false, verdictDelayMs: 0, reportsToDouble: 1 };
+  const stream = new WorkerStream(faults, activity, () => undefined, { message: () => undefined, closed: () => undefined });
+  const call = { receive: (bytes: Buffer) => received.push(WorkerMessage.decode(bytes)) };
+  stream.begin(call as never, () => undefined);
+  const report = { leaseToken: "a", reportSeq: 1 };
+  for (const fields of [{ heartbeat: { number: 1 } }, { reports: [report] }, { reports: [{ ...report, reportSeq: 2 }] }])
+    stream.send(Buffer.from(WorkerMessage.encode(WorkerMessage.create(fields)).finish()));
+  await activity.quiet();
+  expect(received.map(({ reports }) => reports.map(({ reportSeq }) => reportSeq))).toEqual([[], [1], [1], [2]]);
 });
