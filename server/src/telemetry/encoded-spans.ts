@@ -1,7 +1,7 @@
 // How do spans leave the server over OTLP, cheaply? The batches, time-outs and tries are OpenTelemetry's own; what is queued in them is each span
 // already written down, and a request is those bytes one after the other.
 
-import { metrics } from "@opentelemetry/api";
+import { INVALID_SPAN_CONTEXT, metrics, TraceFlags } from "@opentelemetry/api";
 import { OTLPExporterBase } from "@opentelemetry/otlp-exporter-base";
 import * as otlpHttp from "@opentelemetry/otlp-exporter-base/node-http";
 import {
@@ -21,6 +21,8 @@ const options: { convertLegacyHttpOptions(own: object, signal: string, path: str
 /** Spans are written into pieces of memory of this size; a larger span gets one of its own. */
 const SLAB_BYTES = 256 * 1024;
 
+const SAMPLED = { ...INVALID_SPAN_CONTEXT, traceFlags: TraceFlags.SAMPLED };
+
 /** A span that is written down: where, and what a batch wants to know of it. */
 class EncodedSpan {
   constructor(
@@ -29,11 +31,11 @@ class EncodedSpan {
     readonly end: number,
     readonly resource: ReadableSpan["resource"],
     readonly instrumentationScope: ReadableSpan["instrumentationScope"],
-    private readonly context: ReturnType<ReadableSpan["spanContext"]>,
   ) {}
 
+  /** Only its flag is asked for; the ids of each span would be kept for as long as it waits. */
   spanContext(): ReturnType<ReadableSpan["spanContext"]> {
-    return this.context;
+    return SAMPLED;
   }
 }
 
@@ -51,6 +53,7 @@ export class EncodingProcessor implements SpanProcessor {
   }
 
   onEnd(span: ReadableSpan): void {
+    if ((span.spanContext().traceFlags & TraceFlags.SAMPLED) === 0) return;
     const { resource, instrumentationScope } = span;
     let start = this.writer.pos;
     writeSpan(this.writer, span, this.written);
@@ -60,7 +63,7 @@ export class EncodingProcessor implements SpanProcessor {
       start = 0;
       writeSpan(this.writer, span, this.written);
     }
-    const encoded = new EncodedSpan(this.writer.bytes, start, this.writer.pos, resource, instrumentationScope, span.spanContext());
+    const encoded = new EncodedSpan(this.writer.bytes, start, this.writer.pos, resource, instrumentationScope);
     this.batches ??= this.make();
     // A batch asks no more of a span than what this has; the exporter below reads the bytes.
     this.batches.onEnd(encoded as unknown as ReadableSpan);
