@@ -32,10 +32,7 @@ CREATE TABLE sessions (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- No index on expires_at: each heartbeat moves it, and without an index the row is rewritten in place (HOT).
--- Living sessions are few. Ended ones are removed after an hour, in which LeaseTasks may leave one for each of its answers: upkeep, which asks
--- twice a second, passes over them.
-CREATE INDEX sessions_living ON sessions (shard, id) WHERE end_time IS NULL;
-CREATE INDEX sessions_ended ON sessions (shard, end_time) WHERE end_time IS NOT NULL;
+-- Sessions are few; ended ones are removed after an hour.
 
 -- Servers that use this database. The newest `seen_time` of all is also the last moment at which the database was known to work.
 CREATE TABLE servers (

@@ -27,5 +27,3 @@ CREATE TABLE revoked_leases (
   revoke_time timestamptz NOT NULL,
   PRIMARY KEY (shard, session_id, id, nonce)
 );
--- Serves the sweep. Without the shard: plans made on an empty table would look for sessions in it, and sweep by the primary key.
-CREATE INDEX revoked_leases_time ON revoked_leases (revoke_time);
