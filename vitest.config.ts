@@ -33,7 +33,7 @@ function sourceAliases(folder: string): Alias[] {
 }
 
 /** What keeps both cores busy by itself. */
-const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,overload}.test.ts"];
+const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,conform,overload,raw-workers}.test.ts"];
 
 const POSTGRES = "test/support/global-postgres.ts";
 
