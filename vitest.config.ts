@@ -34,7 +34,7 @@ function sourceAliases(folder: string): Alias[] {
 }
 
 /** What keeps both cores busy by itself. */
-const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,overload}.test.ts"];
+const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,conform,overload,raw-workers}.test.ts"];
 
 /** What shows that the double of the test kit, and a Postgres built by others, do what the embedded one does. */
 const STORAGE = [

@@ -11,8 +11,8 @@ import { startTcpProxy } from "../support/tcp-proxy.js";
 const atOnce = { delays: [{ seconds: 0n, nanos: 0 }] };
 const isRunning = (task: Task): boolean => task.state === TaskState.RUNNING;
 
-/** Tests of this file run side by side, and beside builds of other workers. */
-const PATIENCE_MS = 120_000;
+/** Tests of this file run side by side, and beside builds of other workers: what they wait for may be long in coming. */
+const PATIENCE_MS = 90_000;
 
 /** What a test has started on a database of its own, how it is ended, and what tells more of a failure. */
 class Stage {
@@ -64,7 +64,7 @@ class Stage {
   client(address: string): TaskClient {
     const client = createTaskClient(address);
     this.onClose(() => client.close());
-    return client;
+    return { ...client, wait: (taskId, wanted) => client.wait(taskId, wanted, PATIENCE_MS) };
   }
 
   /** A server, a worker on it and a client. */
@@ -91,7 +91,8 @@ async function expectCountedUnderOneLease(client: TaskClient, before: Task, to: 
 
 for (const language of rawLanguages) {
   const missing = missingTool(language);
-  if (missing === undefined) describe.concurrent(`a raw worker in ${language.name}`, { timeout: PATIENCE_MS }, () => testWorker(language));
+  if (missing === undefined)
+    describe.concurrent(`a raw worker in ${language.name}`, { timeout: 3 * PATIENCE_MS }, () => testWorker(language));
   else {
     process.stderr.write(`\n*** THE RAW WORKER IN ${language.name.toUpperCase()} IS NOT TESTED: there is no ${missing} ***\n\n`);
     it(`has no ${missing} here: THE RAW WORKER IN ${language.name.toUpperCase()} IS NOT TESTED`, () => expect(missing).toBeDefined());
@@ -278,16 +279,17 @@ function testServersGoing(staged: Staged): void {
   });
 
   staged("leaves a server that is silent for three intervals, with the same lease", async (stage) => {
-    const env = { LEASEHOLD_SESSION_TTL_DEFAULT: "6s" };
+    // A handler stops one interval after the silence is noticed, less what had passed since the last heartbeat: long enough to connect again.
+    const env = { LEASEHOLD_SESSION_TTL_DEFAULT: "16s" };
     const [first, second] = [await stage.server({ env }), await stage.server({ env })];
     const proxy = await startTcpProxy({ host: "127.0.0.1", port: Number(first.address.split(":").at(-1)) });
     stage.onClose(() => proxy.close());
     const worker = stage.worker(proxy.address, second.address);
     const client = stage.client(second.address);
-    const { taskId } = await stage.count(client, 70);
+    const { taskId } = await stage.count(client, 160);
     const task = await client.wait(taskId, hasCheckpoints(2));
     proxy.freeze();
     await worker.waitFor(/connecting again/);
-    await expectCountedUnderOneLease(client, task, 70);
+    await expectCountedUnderOneLease(client, task, 160);
   });
 }
