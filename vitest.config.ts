@@ -104,6 +104,8 @@ export default defineConfig({
           include: ["test/{e2e,abuse}/**/*.test.ts"],
           exclude: LOADS,
           globalSetup: POSTGRES,
+          // They wait more than they work.
+          maxWorkers: 3,
           sequence: { groupOrder: 2 },
         },
       },
