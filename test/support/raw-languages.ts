@@ -86,7 +86,7 @@ const JAVA: RawLanguage = {
   build: async () => {
     const { worker, formatter } = await prepareJava();
     JAVA_SEEN.formatter = formatter;
-    return { program: "java", args: ["-XX:TieredStopAtLevel=1", "-jar", worker], env: {} };
+    return { program: "java", args: ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar", worker], env: {} };
   },
   unformatted: () => unformattedJava(JAVA_SEEN.formatter),
 };
