@@ -316,7 +316,8 @@ function heed(
     return;
   }
   for (const group of hint.groups) dispatcher.note(group);
-  for (const taskId of hint.taskIds) watch.changed(taskId);
+  if (hint.taskIds === null) watch.lookNow();
+  else for (const taskId of hint.taskIds) watch.changed(taskId);
   for (const { sessionId, taskId, revoked } of hint.leases) workers.hinted(sessionId, taskId, revoked).catch(failed);
 }
 

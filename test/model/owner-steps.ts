@@ -74,7 +74,11 @@ const submit = step("submit", fc.record({ on, atomic: fc.boolean(), task: anySub
   const answer = submitToModel(model, submission);
   const leased = answer.kind === "created" && session.epoch === epoch ? leaseInModel(model, session, id, claiming) : undefined;
   if (leased !== undefined) reach(system, "leased while stored");
-  expectSame(answers, [leased === undefined ? answer : { ...answer, leased: { task: leased, isCurrent: true } }], "the answer to a submission with a slot");
+  expectSame(
+    answers,
+    [leased === undefined ? answer : { ...answer, leased: { task: leased, isCurrent: true } }],
+    "the answer to a submission with a slot",
+  );
 });
 
 function leaseInModel(model: Model, session: ModelSession, id: string, { nonce, workerName }: ClaimingSession): LiveTask | undefined {

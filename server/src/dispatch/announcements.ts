@@ -11,6 +11,8 @@ import { MOST_HINT_PARTS } from "../storage/wakeups.js";
 
 /** Least time between two hints to other servers: notifying commits serialize in Postgres. */
 const HINT_INTERVAL_MS = 50;
+/** More tasks than this are not told one by one: two messages hold them. */
+const MOST_TASKS = 400;
 
 /** Those on this server who want to know. */
 export interface Listeners {
@@ -51,7 +53,7 @@ export class Announcements {
     if (answer.kind === "changed" && answer.task.state === "PENDING") this.pending(answer.task);
     this.listeners.changed(identity.id);
     this.listeners.committed?.(before, answer);
-    if (this.isTold) this.taskIds.add(identity.id);
+    this.taskChanged(identity.id);
     const holder = before.state === "RUNNING" && !byHolder ? before.lease : null;
     if (holder !== null) this.tellHolder(before, answer, holder.sessionId);
     this.hintSoon();
@@ -60,8 +62,12 @@ export class Announcements {
   /** A finished task was removed. */
   removed(taskId: string): void {
     this.listeners.changed(taskId);
-    if (this.isTold) this.taskIds.add(taskId);
+    this.taskChanged(taskId);
     this.hintSoon();
+  }
+
+  private taskChanged(taskId: string): void {
+    if (!this.alone && this.taskIds.size <= MOST_TASKS) this.taskIds.add(taskId);
   }
 
   private tellHolder(before: LiveTask, answer: Extract<Answer, { kind: "changed" | "finished" }>, sessionId: string): void {
@@ -94,16 +100,12 @@ export class Announcements {
 
   // Beyond what a hint writes out nothing more is gathered: it says then that anything may have changed.
   private get isTold(): boolean {
-    return !this.alone && this.parts <= MOST_HINT_PARTS;
-  }
-
-  private get parts(): number {
-    return this.groups.size + this.leases.length + this.taskIds.size;
+    return !this.alone && this.groups.size + this.leases.length <= MOST_HINT_PARTS;
   }
 
   // The first change after a quiet time is told at once, a stream of them every 50 ms, and never two hints at a time.
   private hintSoon(): void {
-    if (this.waiting || this.alone || this.parts === 0) return;
+    if (this.waiting || this.alone || this.groups.size + this.leases.length + this.taskIds.size === 0) return;
     this.waiting = true;
     const delayMs = Math.max(this.lastHintMs + HINT_INTERVAL_MS - this.clock.monotonicMs(), 0);
     if (delayMs === 0)
@@ -118,7 +120,8 @@ export class Announcements {
 
   private async hint(): Promise<void> {
     this.lastHintMs = this.clock.monotonicMs();
-    const hint: Hint = { groups: [...this.groups.values()], leases: this.leases, taskIds: [...this.taskIds] };
+    const taskIds = this.taskIds.size > MOST_TASKS ? null : [...this.taskIds];
+    const hint: Hint = { groups: [...this.groups.values()], leases: this.leases, taskIds };
     this.groups = new Map();
     this.leases = [];
     this.taskIds = new Set();

@@ -387,6 +387,6 @@ export interface Hint {
   readonly groups: readonly GroupWithWork[];
   /** Leases whose worker must be told: of a cancel (null), or that they were taken away. */
   readonly leases: readonly HintedLease[];
-  /** Tasks that changed and may be awaited elsewhere. */
-  readonly taskIds: readonly string[];
+  /** Tasks that changed and may be awaited elsewhere. Null: too many to be told. */
+  readonly taskIds: readonly string[] | null;
 }

@@ -9,9 +9,9 @@ import type { Clock, Timer } from "../clock.js";
 import type { RevocationReason } from "../domain/event.js";
 import type { Hint } from "./storage.js";
 
-/** Largest payload that Postgres takes is 8,000 bytes. */
-const MOST_PAYLOAD_BYTES = 7900;
-/** More parts of a hint than this are not written out: it then says that anything may have changed. */
+/** Largest payload that Postgres takes is 8,000 bytes; this much of it is for what is told. */
+const MOST_PAYLOAD_BYTES = 7700;
+/** More groups and leases than this are not written out: the hint then says that anything may have changed. */
 export const MOST_HINT_PARTS = 1000;
 /** More messages than this for one hint are replaced by one that says: look yourself. */
 const MOST_MESSAGES = 4;
@@ -24,42 +24,56 @@ export function channelOf(schema: string): string {
   return `leasehold_${createHash("sha256").update(schema).digest("hex").slice(0, 32)}`;
 }
 
+type WireGroup = readonly [namespace: string, queue: string, name: string, priority: number, earliestUs: number, suspect: boolean];
+type WireLease = readonly [sessionId: string, taskId: string, revoked: string | null];
+
 interface WireHint {
   readonly from: string;
-  readonly groups?: readonly (readonly [string, string, string, number, number, boolean])[];
-  readonly leases?: readonly (readonly [string, string, string | null])[];
-  readonly tasks?: readonly string[];
+  readonly groups?: WireGroup[];
+  readonly leases?: WireLease[];
+  readonly tasks?: string[];
+  /** Any task that is awaited may have changed. */
+  readonly anyTask?: true;
   readonly everything?: true;
 }
 
 /** Writes a hint as NOTIFY payloads. */
 export function writeHint(from: string, hint: Hint): string[] {
-  if (hint.groups.length + hint.leases.length + hint.taskIds.length > MOST_HINT_PARTS) return [JSON.stringify({ from, everything: true })];
-  const parts: WireHint[] = [
-    ...hint.groups.map((g): WireHint => ({ from, groups: [[g.namespace, g.queue, g.name, g.priority, g.earliestUs, g.suspect]] })),
-    ...hint.leases.map((l): WireHint => ({ from, leases: [[l.sessionId, l.taskId, l.revoked]] })),
-    ...hint.taskIds.map((id): WireHint => ({ from, tasks: [id] })),
-  ];
+  if (hint.groups.length + hint.leases.length > MOST_HINT_PARTS) return [JSON.stringify({ from, everything: true })];
+  const payloads = writeParts(from, hint);
+  if (payloads.length <= MOST_MESSAGES) return payloads;
+  // Tasks are many where much is done and nothing is wrong: who is told of all at once looks for those that are awaited, not for his leases.
+  return hint.taskIds === null ? [JSON.stringify({ from, everything: true })] : writeHint(from, { ...hint, taskIds: null });
+}
+
+function writeParts(from: string, { groups, leases, taskIds }: Hint): string[] {
   const payloads: string[] = [];
-  let open: WireHint = { from };
+  const empty = () => ({ from, groups: [] as WireGroup[], leases: [] as WireLease[], tasks: [] as string[] });
+  let open = empty();
   let size = 0;
-  for (const part of parts) {
-    const added = Buffer.byteLength(JSON.stringify(part));
-    if (size + added > MOST_PAYLOAD_BYTES && size > 0) {
-      payloads.push(JSON.stringify(open));
-      open = { from };
-      size = 0;
-    }
-    open = {
-      from,
-      groups: [...(open.groups ?? []), ...(part.groups ?? [])],
-      leases: [...(open.leases ?? []), ...(part.leases ?? [])],
-      tasks: [...(open.tasks ?? []), ...(part.tasks ?? [])],
-    };
+  const flush = (): void => {
+    if (size > 0) payloads.push(JSON.stringify(open));
+    open = empty();
+    size = 0;
+  };
+  const withRoomFor = (part: unknown): typeof open => {
+    const added = Buffer.byteLength(JSON.stringify(part)) + 1;
+    if (size + added > MOST_PAYLOAD_BYTES) flush();
     size += added;
+    return open;
+  };
+  for (const { namespace, queue, name, priority, earliestUs, suspect } of groups) {
+    const group: WireGroup = [namespace, queue, name, priority, earliestUs, suspect];
+    withRoomFor(group).groups.push(group);
   }
-  if (size > 0) payloads.push(JSON.stringify(open));
-  return payloads.length > MOST_MESSAGES ? [JSON.stringify({ from, everything: true })] : payloads;
+  for (const { sessionId, taskId, revoked } of leases) {
+    const lease: WireLease = [sessionId, taskId, revoked];
+    withRoomFor(lease).leases.push(lease);
+  }
+  for (const taskId of taskIds ?? []) withRoomFor(taskId).tasks.push(taskId);
+  flush();
+  if (taskIds === null) payloads.push(JSON.stringify({ from, anyTask: true }));
+  return payloads;
 }
 
 /** Reads a payload; null says that anything may have changed. Undefined: it is this server's own. */
@@ -82,7 +96,7 @@ export function readHint(payload: string, self: string): Hint | null | undefined
       suspect,
     })),
     leases: (wire.leases ?? []).map(([sessionId, taskId, revoked]) => ({ sessionId, taskId, revoked: revoked as RevocationReason | null })),
-    taskIds: wire.tasks ?? [],
+    taskIds: wire.anyTask === true ? null : (wire.tasks ?? []),
   };
 }
 

@@ -18,7 +18,7 @@ const full: Hint = {
 
 function merged(hints: readonly (Hint | null | undefined)[]): Hint {
   const heard = hints.map((hint) => hint ?? none);
-  return { groups: heard.flatMap((h) => h.groups), leases: heard.flatMap((h) => h.leases), taskIds: heard.flatMap((h) => h.taskIds) };
+  return { groups: heard.flatMap((h) => h.groups), leases: heard.flatMap((h) => h.leases), taskIds: heard.flatMap((h) => h.taskIds ?? []) };
 }
 
 describe("a hint", () => {
@@ -48,9 +48,22 @@ describe("a hint", () => {
     expect(merged(payloads.map((payload) => readHint(payload, "two")))).toEqual(large);
   });
 
-  it("that would be too many says that anything may have changed", () => {
-    for (const taskIds of [Array.from({ length: 1001 }, () => randomUUID()), Array.from({ length: 999 }, () => randomUUID())]) {
-      const payloads = writeHint("one", { ...none, taskIds });
+  it("about more tasks than are told says that any of them may have changed, and all the rest as it is", () => {
+    const rest = { groups: full.groups, leases: full.leases };
+    for (const taskIds of [null, Array.from({ length: 1500 }, () => randomUUID())]) {
+      const heard = writeHint("one", { ...rest, taskIds }).map((payload) => readHint(payload, "two"));
+      expect(heard).toEqual([
+        { ...rest, taskIds: [] },
+        { ...none, taskIds: null },
+      ]);
+    }
+  });
+
+  it("about too many groups or leases says that anything may have changed", () => {
+    const groups = Array.from({ length: 1001 }, (_, at) => group(String(at)));
+    const leases = Array.from({ length: 999 }, () => full.leases[0]!);
+    for (const parts of [{ groups }, { leases }]) {
+      const payloads = writeHint("one", { ...none, ...parts });
       expect(payloads.map((payload) => readHint(payload, "two"))).toEqual([null]);
       expect(readHint(payloads[0]!, "one")).toBeUndefined();
     }
