@@ -30,10 +30,12 @@ export function censusStatements(build: (name: string, text: string) => Statemen
       "census_of_sessions",
       `SELECT count(*), COALESCE(sum(s.slots), 0) FROM $schema.sessions s WHERE s.shard = $1 AND s.end_time IS NULL`,
     ),
+    // The schema is that of a row: its name may hold whatever would end a literal.
     censusOfTables: build(
       "census_of_tables",
-      `SELECT t.name, pg_stat_get_live_tuples(t.id), pg_stat_get_dead_tuples(t.id), (SELECT max(m.version) FROM $schema.schema_migrations m)
-      FROM (VALUES ${BUSY_TABLES.map((table) => `('${table}', '$schema.${table}'::regclass)`).join(", ")}) t(name, id)`,
+      `SELECT t.relname, pg_stat_get_live_tuples(t.oid), pg_stat_get_dead_tuples(t.oid), (SELECT max(m.version) FROM $schema.schema_migrations m)
+      FROM pg_class t WHERE t.relname IN (${BUSY_TABLES.map((table) => `'${table}'`).join(", ")}) AND t.relnamespace = (
+        SELECT c.relnamespace FROM pg_class c WHERE c.oid = (SELECT m.tableoid FROM $schema.schema_migrations m LIMIT 1))`,
     ),
   };
 }
