@@ -1,7 +1,7 @@
 // How are the tests run? Every package from its TypeScript sources, as one copy, so that no test passes on yesterday's build.
-// Seven projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
-// that rechecks less), postgres-debian and pglite (the storage on Debian's, and on what the test kit runs on), e2e (real processes), load (real
-// processes that keep a machine busy, one file at a time).
+// Eight projects: unit (nothing outside the process), postgres (a shared embedded Postgres) beside postgres-17 (races and fenced writes on a server
+// that rechecks less), postgres-debian and pglite (the storage on Debian's, and on what the test kit runs on), e2e (real processes), long (real
+// processes for minutes), load (real processes that keep a machine busy, one file at a time).
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
@@ -33,8 +33,10 @@ function sourceAliases(folder: string): Alias[] {
   return [...listed, { find: new RegExp(`^${name}/(?!.*\\.binpb$)(.+)$`), replacement: join(ROOT, folder, "src/$1.ts") }];
 }
 
-/** What keeps both cores busy by itself. */
-const LOADS = ["test/fault/**/*.test.ts", "test/e2e/{bench,conform,overload,raw-workers}.test.ts"];
+/** What starts a process for each of its many scenarios, or works for minutes. */
+const LONG = ["test/fault/**/*.test.ts", "test/e2e/{conform,raw-workers}.test.ts"];
+/** What keeps both cores busy by itself, and measures. */
+const LOADS = ["test/e2e/{bench,overload}.test.ts"];
 
 /** What shows that the double of the test kit, and a Postgres built by others, do what the embedded one does. */
 const STORAGE = [
@@ -94,7 +96,7 @@ export default defineConfig({
           // PGlite is started once for all of them.
           isolate: false,
           maxWorkers: 1,
-          sequence: { groupOrder: 4 },
+          sequence: { groupOrder: 5 },
         },
       },
       {
@@ -102,12 +104,14 @@ export default defineConfig({
         test: {
           name: "e2e",
           include: ["test/{e2e,abuse}/**/*.test.ts"],
-          exclude: LOADS,
+          exclude: [...LONG, ...LOADS],
           globalSetup: POSTGRES,
-          // They wait more than they work.
-          maxWorkers: 3,
           sequence: { groupOrder: 2 },
         },
+      },
+      {
+        extends: true,
+        test: { name: "long", include: LONG, globalSetup: POSTGRES, sequence: { groupOrder: 3 } },
       },
       {
         extends: true,
@@ -117,7 +121,7 @@ export default defineConfig({
           globalSetup: POSTGRES,
           maxWorkers: 1,
           fileParallelism: false,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
         },
       },
     ],
