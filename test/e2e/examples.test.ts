@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { environment, startProcess, type StartedProcess } from "../support/child-process.js";
 import { freePort } from "../support/free-port.js";
-import { openScene } from "../support/scene.js";
+import { eventually, openScene } from "../support/scene.js";
 
 const ROOT = join(import.meta.dirname, "../..");
 let scene: Awaited<ReturnType<typeof openScene>>;
@@ -67,7 +67,12 @@ describe.concurrent("an example", { timeout: 90_000 }, () => {
     await first.waitFor(/listening on/);
     const [submit, read, approve, refuse] = await commands(first.readme);
     expect((await type(submit!)).status).toBe(201);
-    await expect.poll(async () => (await type(read!)).text, { timeout: 20_000 }).toContain('{"state":"suspended"');
+    // Not expect.poll, which loses its test where several run at a time.
+    await eventually(
+      async () => (await type(read!)).text,
+      (text) => text.includes('{"state":"suspended"'),
+      "the expense waits for its approval",
+    );
     first.child.kill("SIGTERM");
     expect(await first.ended, first.said()).toBe(0);
 
